@@ -1,0 +1,192 @@
+"""The contract of use: what users call.
+
+A Model's `@action` methods take one typed request and return one typed response. From those types the Python call and
+the command are derived (REST, the kiosk and export will enter through the same types). Nothing about them is written
+twice. A model on disk is three files: config.json, weights.safetensors, card.md; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from daybreak.errors import UserError
+from daybreak.lab.system import resolve, systems, target_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = 1
+
+
+class Request(BaseModel):
+    """What an action is asked. Fields have types, bounds and docstrings; media come as media values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+
+
+class Response(BaseModel):
+    """What an action answers. Media fields are written to files by the command line."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def action(method: F) -> F:
+    """Mark a method of a Model as public: `def name(self, request: R) -> A`, or `-> Iterator[A]` for a stream."""
+    method.__daybreak_action__ = True  # type: ignore[attr-defined]
+    return method
+
+
+@dataclass(frozen=True)
+class Action:
+    """A public method, described by its types."""
+
+    name: str
+    line: str
+    request: type[BaseModel]
+    response: type[Any]
+    streams: bool
+    """The response comes as an iterator of `response`."""
+
+
+class Model:
+    """A trained model and what it can be asked. Derive, set `Config`, build nets in `__init__`.
+
+    Weights are those of the attributes that are `nn.Module`s.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def describe(self) -> dict[str, Any]:
+        """Limits that depend on the weights (genres, tags), merged into help and errors."""
+        return {}
+
+    @classmethod
+    def actions(cls) -> dict[str, Action]:
+        """The actions by name, in the order of their definition."""
+        found = {}
+        for owner in reversed(cls.__mro__):
+            for name, member in vars(owner).items():
+                if getattr(member, "__daybreak_action__", False):
+                    found[name] = _describe(cls, name)
+        return found
+
+    def nets(self) -> dict[str, nn.Module]:
+        """The model's nets by attribute name."""
+        from torch import nn
+
+        return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+
+    def save(self, path: str | os.PathLike[str], card: str = "") -> Path:
+        """Write config.json, weights.safetensors and card.md into a folder, which is made."""
+        import safetensors.torch
+
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        weights = {}
+        for net, module in self.nets().items():
+            seen: dict[int, str] = {}  # tied weights are written once
+            for name, tensor in module.state_dict().items():
+                if tensor.data_ptr() in seen and tensor.numel():
+                    continue
+                seen[tensor.data_ptr()] = name
+                weights[f"{net}.{name}"] = tensor.detach().cpu().contiguous()
+        safetensors.torch.save_file(weights, path / "weights.safetensors")
+        system, model = self._name()
+        about = {"format": FORMAT, "system": system, "model": model, "config": self.config.model_dump(mode="json")}
+        (path / "config.json").write_text(json.dumps(about, indent=1) + "\n")
+        (path / "card.md").write_text(card)
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a saved model. `Model.load` finds the class through the installed systems."""
+        import safetensors
+
+        path = Path(path)
+        try:
+            about = json.loads((path / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is not a saved model: config.json: {error}") from error
+        if about.get("format", 0) > FORMAT:
+            raise UserError(f"{path} was written by a newer daybreak (format {about['format']}, this one reads {FORMAT})")
+        found = _class_of(about, path)
+        if not issubclass(found, cls):
+            raise UserError(f"{path} holds a {found.__name__}, not a {cls.__name__}")
+        try:
+            config = found.Config.model_validate(about["config"])
+        except ValidationError as error:
+            raise UserError(f"{path}/config.json does not fit {found.__name__}: {error.errors()[0]['msg']}") from error
+        made = found(config)
+        try:
+            with safetensors.safe_open(path / "weights.safetensors", framework="pt") as file:
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"{path}/weights.safetensors cannot be read: {error}") from error
+        for net, module in made.nets().items():
+            mine = {k.removeprefix(f"{net}."): v for k, v in weights.items() if k.startswith(f"{net}.")}
+            missing, unexpected = module.load_state_dict(mine, strict=False)
+            tied = _tied(module)
+            missing = [name for name in missing if tied.get(name) not in mine]
+            if missing or unexpected:
+                wrong = f"missing {missing[:3]}" if missing else f"unexpected {unexpected[:3]}"
+                raise UserError(f"{path}/weights.safetensors does not fit {found.__name__}.{net}: {wrong}")
+            module.eval()
+            for parameter in module.parameters():
+                parameter.requires_grad_(False)
+        return typing.cast(Self, made)
+
+    def _name(self) -> tuple[str, str]:
+        for system in systems().values():
+            for model, target in system.models.items():
+                if target == target_of(type(self)):
+                    return system.name, model
+        raise UserError(f"{target_of(type(self))} belongs to no installed system; name it in a System's models")
+
+
+def _tied(module: nn.Module) -> dict[str, str]:
+    """For each state entry that shares its storage with an earlier one, that one's name."""
+    first: dict[int, str] = {}
+    return {
+        name: first.setdefault(tensor.data_ptr(), name)
+        for name, tensor in module.state_dict().items()
+        if tensor.numel()
+    }
+
+
+def _class_of(about: Mapping[str, Any], path: Path) -> type[Model]:
+    from daybreak.lab.system import system
+
+    found = system(str(about.get("system")))
+    target = found.models.get(str(about.get("model")))
+    if target is None:
+        raise UserError(f"{path}: system {found.name} has no model {about.get('model')!r}")
+    return typing.cast(type[Model], resolve(target))
+
+
+def _describe(cls: type[Model], name: str) -> Action:
+    method = getattr(cls, name)
+    hints = typing.get_type_hints(method)
+    parameters = [p for p in inspect.signature(method).parameters if p != "self"]
+    if len(parameters) != 1 or "return" not in hints:
+        raise TypeError(f"action {cls.__name__}.{name} must take one typed request and name its response's type")
+    response = hints["return"]
+    streams = typing.get_origin(response) in (Iterator, typing.get_origin(Iterator[int]))
+    if streams:
+        (response,) = typing.get_args(response)
+    line = (inspect.getdoc(method) or "").split("\n")[0]
+    return Action(name, line, hints[parameters[0]], response, streams)

@@ -1,0 +1,273 @@
+"""The contract of training: one way to make one model.
+
+The lab owns the loop and the update; a recipe owns what is particular. This file knows optimisers, schedules and
+precision. It knows nothing about runs, files or nights. torch is imported when a recipe first needs it, so that a
+recipe without nets starts fast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daybreak.media import Media
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from daybreak.lab.batches import Batch, Batches
+    from daybreak.lab.lake import Item, Snapshot
+    from daybreak.lab.model import Model
+
+
+class Config(BaseModel):
+    """What a run may change. Every field has a default, a type and a docstring: its flag and its help.
+
+    A recipe derives its own from this one. Values outside a field's range are refused, never clamped.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of initialisation, data order and augmentation."""
+    steps: int = Field(1000, ge=0)
+    """Updates to make. The schedule's horizon."""
+    budget: float | None = Field(None, gt=0)
+    """Budget on the recipe's clock (tokens, items, environment steps), where that is what to stop at."""
+    minutes: float | None = Field(None, gt=0)
+    """Budget in minutes of training, over all resumes."""
+    batch: int = Field(32, ge=1)
+    """Items in one update, over all parts and ranks."""
+    accumulate: int = Field(1, ge=1)
+    """Parts into which a batch is cut to fit the memory."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the forward pass; weights stay fp32."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    warmup: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
+    """Shape of the learning rate after the warm-up."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Share of the peak learning rate at which the schedule ends."""
+    clip: float = Field(0.0, ge=0)
+    """Largest gradient norm; 0 leaves gradients alone."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is evaluated and shipped; 0 keeps none."""
+    evaluate: int = Field(0, ge=0)
+    """Steps between evaluations; 0 evaluates at the start and the end only."""
+    evaluate_items: int = Field(0, ge=0)
+    """Validation items to score each time, spread evenly over the split; 0 scores all."""
+    samples: int = Field(6, ge=0)
+    """Items of each evaluation that come with something to hear or look at."""
+    checkpoint: float = Field(60.0, ge=0)
+    """Least seconds between checkpoints; never less than 20 times what saving takes."""
+    loaders: int = Field(0, ge=0)
+    """Background processes that prepare batches; 0 prepares them in the training process."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one evaluation item got. `group` is the item's (song, speaker): intervals resample groups."""
+
+    item: str
+    """The item's id; where a part of it is scored, "ID#PART"."""
+    group: str
+    values: Mapping[str, float]
+    sample: Mapping[str, Media] = field(default_factory=dict)
+    """What the model made of the item, to hear or look at, by name ("sound", "roll")."""
+    natural: Mapping[str, Media] = field(default_factory=dict)
+    """The item itself under the same names: the same for every run."""
+
+
+def mean(name: str) -> Callable[[Sequence[Score]], float]:
+    """The mean of one value over scores; NaN over none."""
+
+    def aggregate(scores: Sequence[Score]) -> float:
+        return math.fsum(s.values[name] for s in scores) / len(scores) if scores else math.nan
+
+    return aggregate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number computed from scores. `aggregate` defaults to the mean of the value of the same name."""
+
+    name: str
+    """Key into `Score.values`, and the words on the page."""
+    better: Literal["lower", "higher"]
+    unit: str = ""
+    aggregate: Callable[[Sequence[Score]], float] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.aggregate is None:
+            object.__setattr__(self, "aggregate", mean(self.name))
+
+    def is_better(self, a: float, b: float) -> bool:
+        """Whether `a` is strictly better than `b`."""
+        return a < b if self.better == "lower" else a > b
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a run must reach on test items to be registered."""
+
+    metric: Metric
+    bound: float
+
+    def passes(self, value: float) -> bool:
+        """True at the bound or better; a NaN never passes."""
+        return value <= self.bound if self.metric.better == "lower" else value >= self.bound
+
+
+class Stateful(Protocol):
+    """What a resumed run needs beside nets and optimisers. `state_dict` is a tree that `lab.codec` can write."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+def schedule(config: Config, step: int) -> float:
+    """The learning rate's factor at `step` (0 is the first update): warm-up, then the config's shape."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "inverse_sqrt":
+        start = max(config.warmup, 1)
+        return max(config.floor, math.sqrt(start / max(step, start)))
+    through = min(1.0, (step - config.warmup) / max(1, config.steps - config.warmup))
+    shape = 0.5 * (1 + math.cos(math.pi * through)) if config.schedule == "cosine" else 1 - through
+    return config.floor + (1 - config.floor) * shape
+
+
+class Recipe(Generic[C]):
+    """One way to make one model. Derive, set `Config` and `goal`, build nets and optimisers in `__init__`.
+
+    Nets are the attributes that are `nn.Module`s; optimisers come from `self.optimiser`. Both are checkpointed without
+    being listed; anything else that a resumed run needs is returned by `state`.
+    """
+
+    Config: ClassVar[type[Config]] = Config
+    presets: ClassVar[Mapping[str, Config]] = {}
+    """Named values of Config."""
+    goal: ClassVar[Metric]
+    gates: ClassVar[tuple[Gate, ...]] = ()
+    clock: ClassVar[str] = "steps"
+    """The axis on which runs of this recipe compare. Other than "steps", `step` returns its increment under this name."""
+
+    @staticmethod
+    def batches(config: C, data: Snapshot) -> Batches | None:
+        """The training batches: small, picklable, pure in (seed, step). None where the recipe makes its own data."""
+        return None
+
+    def __init__(self, config: C, data: Snapshot, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.data = data
+        self.device = device
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self._parameters: dict[str, list[nn.Parameter]] = {}
+        self._rates: dict[str, list[float]] = {}
+        self._averages: dict[str, list[Tensor]] = {}
+        self._step, self._part, self._parts = 0, 0, 1
+        self.norms: dict[str, Tensor] = {}
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor | float]:
+        """Compute losses, call `self.update` for each optimiser, return what to log."""
+        raise NotImplementedError(f"{type(self).__name__} makes no steps: set its steps to 0 or define step()")
+
+    def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
+        """Score items one by one, in their order."""
+        raise NotImplementedError(f"{type(self).__name__} does not define evaluate()")
+
+    def state(self) -> Mapping[str, Stateful]:
+        """What else a resumed run needs."""
+        return {}
+
+    def model(self) -> Model:
+        """What gets registered, exported and served. It shares the recipe's nets."""
+        raise NotImplementedError(f"{type(self).__name__} does not define model()")
+
+    # What the lab gives.
+
+    def optimiser(
+        self,
+        name: str,
+        parameters: Any,
+        kind: Literal["adamw", "adam", "sgd"] = "adamw",
+        **options: Any,
+    ) -> None:
+        """Register an optimiser under `name`. `parameters` is what torch takes: tensors or groups.
+
+        The learning rate is the config's, times the schedule; a group's own "lr" is a peak of its own.
+        """
+        import torch
+
+        make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[kind]
+        made = make(parameters, lr=options.pop("lr", self.config.lr), **options)
+        self.optimisers[name] = made
+        self._rates[name] = [group["lr"] for group in made.param_groups]
+        self._parameters[name] = [p for group in made.param_groups for p in group["params"]]
+        if self.config.ema:
+            self._averages[name] = [p.detach().clone() for p in self._parameters[name]]
+
+    def update(self, name: str, loss: Tensor) -> None:
+        """Make one update of one optimiser: the only place where gradients become weights.
+
+        Accumulation, clipping, schedule and moving average happen here. Gradients reach this optimiser's parameters
+        alone, so that a GAN may call it twice a step. Under accumulation the parts' gradients are averaged.
+        """
+        import torch
+
+        optimiser, parameters = self.optimisers[name], self._parameters[name]
+        if self._part == 0:
+            optimiser.zero_grad(set_to_none=True)
+        if self._parts > 1:
+            loss = loss / self._parts
+        loss.backward(inputs=parameters)
+        if self._part < self._parts - 1:
+            return
+        if self.config.clip:
+            self.norms[name] = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip).detach()
+        factor = schedule(self.config, self._step)
+        for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):
+            group["lr"] = rate * factor
+        optimiser.step()
+        if averages := self._averages.get(name):
+            # The average starts fast, as in Adam's bias correction, so that a short run is not held at its start.
+            decay = min(self.config.ema, (1 + self._step) / (10 + self._step))
+            with torch.no_grad():
+                torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
+
+    def nets(self) -> dict[str, nn.Module]:
+        """The recipe's nets by attribute name."""
+        from torch import nn
+
+        return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the weights are their moving average; afterwards they are what they were, bit for bit."""
+        import torch
+
+        def swap() -> None:
+            with torch.no_grad():
+                for name, averages in self._averages.items():
+                    for average, parameter in zip(averages, self._parameters[name], strict=True):
+                        parameter.data, average.data = average.data, parameter.data
+
+        swap()
+        try:
+            yield
+        finally:
+            swap()

@@ -1,0 +1,73 @@
+"""What every media type promises. It knows files and pages; it knows nothing about models."""
+
+from __future__ import annotations
+
+import abc
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from daybreak.errors import UserError
+
+
+class Media(abc.ABC):
+    """A sound, a picture, a score, a text: immutable, and equal when its bytes are equal."""
+
+    mime: ClassVar[str]
+    suffix: ClassVar[str]
+    largest: ClassVar[int] = 64 * 2**20
+    """Bytes above which a file is refused before it is read."""
+
+    @abc.abstractmethod
+    def to_bytes(self) -> bytes:
+        """The file's bytes. The same value gives the same bytes."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a file's bytes. Raises `UserError` with the reason when they are not of this type."""
+
+    @abc.abstractmethod
+    def html(self) -> str:
+        """A fragment that shows or plays the value in a page. It holds everything it needs."""
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file. Raises `UserError` naming the path and the reason."""
+        path = Path(path)
+        try:
+            if path.is_dir():
+                raise UserError(f"{path} is a folder, not a {cls.suffix} file")
+            size = path.stat().st_size
+            if size > cls.largest:
+                raise UserError(f"{path} has {size / 2**20:.0f} MiB; at most {cls.largest // 2**20} MiB can be read")
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        try:
+            return cls.from_bytes(data)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the file, whole or not at all. Returns the path."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_bytes(self.to_bytes())
+        beside.replace(path)
+        return path
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """In a request: an instance, or the file's bytes. Never a path: only the command line opens paths."""
+        from pydantic_core import core_schema
+
+        def read(value: Any) -> Any:
+            if isinstance(value, bytes):
+                try:
+                    return cls.from_bytes(value)
+                except UserError as error:
+                    raise ValueError(str(error)) from error
+            return value
+
+        return core_schema.no_info_before_validator_function(read, core_schema.is_instance_schema(cls))

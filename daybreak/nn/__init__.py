@@ -1,0 +1,1 @@
+"""Blocks that two systems or more share. No training code."""

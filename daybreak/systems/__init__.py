@@ -1,0 +1,1 @@
+"""The systems that come with daybreak. They do not import each other."""
