@@ -1,0 +1,393 @@
+"""Detectors of what a training curve shows. Each is a pure function: record and curve in, one finding or none out.
+
+They know losses, validation values and learning rates. Times and memory are in `system.py`, thresholds in
+`finding.py`, what to try next in `advice.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from daybreak.lab import compare
+from daybreak.lab.compare import Floats
+from daybreak.lab.recipe import Gate
+from daybreak.lab.watch import advice
+from daybreak.lab.watch.curve import Curve, line
+from daybreak.lab.watch.finding import LIMITS, Finding, Limits
+from daybreak.lab.watch.record import Record
+
+Items = Callable[[int], Sequence[str]]
+NAMED_SPIKES = 3
+NAMED_ITEMS = 8
+
+
+def non_finite(record: Record) -> Finding | None:
+    """Any value of the training or an evaluation that is NaN or infinite."""
+    found = []
+    for where, group in (("", record.train), ("validation/", record.validation)):
+        for name, series in group.items():
+            bad = ~np.isfinite(series.values)
+            if bad.any():
+                found.append((int(series.steps[bad][0]), f"{where}{name}", int(bad.sum()), len(bad)))
+    if not found:
+        return None
+    step, name, count, total = min(found)
+    return Finding(
+        "non-finite",
+        record.run,
+        step,
+        f"{name} is not finite from step {step:,}, in {count:,} of {total:,} values"
+        + (
+            f"; so {'is' if len(found) == 2 else 'are'} {', '.join(n for _, n, _, _ in sorted(found)[1:5])}"
+            if found[1:]
+            else ""
+        ),
+        "alarm",
+        {"first": step, "values": {n: {"step": s, "count": c, "of": t} for s, n, c, t in found}},
+        advice.lower_rate(record, step),
+    )
+
+
+def divergence(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
+    """The loss left its lowest level and stayed away from it to the end of the record."""
+    if len(curve) < 4:
+        return None
+    best = int(np.argmin(curve.level))
+    floor, error = float(curve.level[best]), float(curve.error[best])
+    progress = float(curve.level[0]) - floor
+    end = curve.level[-3:] if len(curve) - best > 3 else curve.level[best + 1 :]
+    if len(end) == 0:
+        return None
+    rise = float(end.min()) - floor
+    needed = max(limits.rise * progress, limits.rise_z * error, 3 * float(np.median(curve.error[-3:])))
+    if len(end) < 3:  # the record ends early: only what is beyond doubt
+        needed = max(2 * progress, 4 * needed)
+    if not rise > needed:
+        return None
+    reached = record.reached.finite()
+    if len(reached) >= 3:
+        sign = 1 if record.goal.better == "lower" else -1
+        # A goal that is at its best while the loss is up: the loss means something else here.
+        if int(np.argmin(sign * reached.values)) == len(reached) - 1 and reached.steps[-1] >= curve.steps[-3]:
+            return None
+    away = np.flatnonzero(curve.level <= floor + needed / 2)[-1]
+    step = int(curve.steps[min(int(away) + 1, len(curve) - 1)]) - curve.width + 1
+    now = float(np.median(curve.level[-3:]))
+    return Finding(
+        "divergence",
+        record.run,
+        step,
+        f"diverged at about step {step:,}: the loss rose from {_n(floor)} to {_n(now)} and stayed there"
+        + (f" (lr {record.lr.upto(step):.2g} then)" if len(record.lr) else ""),
+        "alarm",
+        {"lowest": floor, "lowest_step": int(curve.steps[best]), "now": now, "errors": rise / error if error else None},
+        advice.lower_rate(record, step),
+    )
+
+
+def not_learning(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
+    """Neither the loss nor the goal moved further than noise."""
+    if len(curve) < 5:
+        return None
+    late = max(2, len(curve) // 3)
+    level = float(curve.level[-late:].mean())
+    error = float(curve.error[-late:].mean()) / math.sqrt(late)
+    first = math.hypot(error, float(curve.error[0]))
+    start = math.hypot(error, 1.25 * curve.noise / math.sqrt(3))
+    progress = float(curve.level[0]) - level
+    fell = max(progress, curve.start - level)
+    slope = line(curve.level)
+    learned = (
+        progress > limits.learned_z * first
+        or curve.start - level > 1.5 * limits.learned_z * start
+        or slope.z < -limits.learned_z
+    )
+    early = max(1, len(curve) // 20)
+    if learned:
+        # The fall of a net that only learns how frequent each answer is: small, at once, then nothing.
+        rest = line(curve.level[early:]) if len(curve) - early >= 8 else None
+        small = curve.start > 0 and fell < limits.learned_share * curve.start
+        if not (small and rest and abs(rest.z) < 2 and abs(rest.change) < 0.2 * fell):
+            return None
+    reached = record.reached.finite()
+    if len(reached) >= 2:
+        sign = 1 if record.goal.better == "lower" else -1
+        values = sign * reached.values
+        noise = _noise(values[1:])
+        gain = float(values[0] - values[1:].min())
+        if gain > max(limits.learned_z * noise * 1.5, limits.learned_share * abs(float(values[0])) if learned else 0.0):
+            return None
+    last = record.last
+    return Finding(
+        "not learning",
+        record.run,
+        int(curve.steps[-1]),
+        f"did not learn: the loss went from {_n(curve.start)} to {_n(level)} in {last:,} steps, "
+        f"where single steps vary by {_n(curve.noise)}"
+        + (
+            f"; {record.goal.name} from {_n(reached.values[0])} to {_n(reached.values[-1])}"
+            if len(reached) >= 2
+            else ""
+        ),
+        "alarm",
+        {"start": curve.start, "now": level, "noise": curve.noise, "errors": progress / first if first else None},
+        advice.search_rate(record),
+    )
+
+
+def spikes(record: Record, curve: Curve, limits: Limits = LIMITS, items: Items | None = None) -> Finding | None:
+    """Single steps whose loss stands far above the steps before and after."""
+    series = record.loss.finite()
+    if len(series) < 3 * curve.width or len(curve) < 3:
+        return None
+    values = series.values
+    heights = _heights(values, curve)
+    typical = np.abs(heights - np.median(heights))
+    deviation = float(np.median(typical))
+    tail = float(np.quantile(typical, 0.99))
+    needed = max(limits.spike * deviation, limits.spike_tail * tail if (typical > tail * 2).mean() < 0.01 else 0.0)
+    if needed <= 0:
+        return None
+    places = [int(p) for p in np.flatnonzero(heights > needed) if _stands_out(values, int(p), needed)]
+    if len(places) <= max(limits.spike_count, limits.spike_share * len(values)):
+        return None
+    highest = sorted(places, key=lambda place: -heights[place])[:NAMED_SPIKES]
+    named = {
+        int(series.steps[p]): [str(i) for i in items(int(series.steps[p]) - 1)] if items else []
+        for p in sorted(highest)
+    }
+    often = (
+        _often(
+            [items(int(series.steps[p]) - 1) for p in places],
+            [items(int(s) - 1) for s in series.steps[:: max(1, len(series) // 50)]],
+        )
+        if items
+        else []
+    )
+    text = (
+        f"{len(places)} spikes of the loss, the highest at step{'s' * (len(named) > 1)} "
+        f"{', '.join(f'{step:,}' for step in named)}: up to {_n(values[highest[0]])} "
+        f"where its neighbours are near {_n(values[highest[0]] - heights[highest[0]])}"
+    )
+    if often:
+        text += (
+            f"; in their batches most often: {', '.join(f'{item} ({count} of {len(places)})' for item, count in often)}"
+        )
+    elif items:
+        first = next(iter(named))
+        text += f"; the batch of step {first:,}: {', '.join(named[first][:NAMED_ITEMS])}" + (
+            " ..." if len(named[first]) > NAMED_ITEMS else ""
+        )
+    return Finding(
+        "spikes",
+        record.run,
+        int(series.steps[highest[0]]),
+        text,
+        "warn",
+        {
+            "steps": [int(series.steps[p]) for p in places][:200],
+            "count": len(places),
+            "needed": needed,
+            "items": named,
+            "often": [list(pair) for pair in often],
+        },
+        advice.clip(record),
+    )
+
+
+def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
+    """The goal was best well before the end and got worse since, while the training loss went on falling."""
+    reached = record.reached.finite()
+    if len(reached) < 5 or not len(curve):
+        return None
+    sign = 1 if record.goal.better == "lower" else -1
+    values, steps = sign * reached.values, reached.steps
+    noise = _noise(values[1:])
+    smooth = np.convolve(values, np.ones(3) / 3, "valid")
+    best = int(np.argmin(smooth)) + 1
+    if steps[best] >= limits.best_before * steps[-1]:
+        return None
+    tail = max(2, (len(values) - best) // 3)
+    floor = float(smooth[best - 1])
+    rise = float(values[-tail:].mean()) - floor
+    error = noise * math.sqrt(1 / tail + 1 / 3)
+    progress = float(values[0]) - floor
+    if not (rise > limits.worse_z * error and rise > limits.worse_share * max(progress, 0.0)):
+        return None
+    at = np.searchsorted(curve.steps, steps[best])
+    then, after = curve.level[max(0, at - 1) : at + 2], curve.level[-max(2, len(curve) // 10) :]
+    if not len(then) or after.mean() > then.mean() + 2 * float(curve.error[min(at, len(curve) - 1)]):
+        return None
+    step = int(steps[int(np.argmin(values))])
+    unit = f" {record.goal.unit}" if record.goal.unit else ""
+    evidence = {
+        "best": float(sign * values.min()),
+        "step": step,
+        "now": float(reached.values[-1]),
+        "worse": rise,
+        "errors": rise / error if error else None,
+    }
+    return Finding(
+        "over-fitting",
+        record.run,
+        step,
+        f"over-fitted after step {step:,}: {record.goal.name} went from {_n(sign * values.min())} "
+        f"to {_n(reached.values[-1])}{unit} "
+        f"while the training loss fell from {_n(float(then.mean()))} to {_n(float(after.mean()))}",
+        "warn",
+        evidence,
+        advice.stop_earlier(record, step),
+    )
+
+
+def plateau(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
+    """Nothing was gained in the last part of the run: it could have stopped at step N."""
+    if len(curve) < 10:
+        return None
+    progress = max(curve.start, float(curve.level[0])) - float(curve.level[-3:].mean())
+    if progress <= 0:
+        return None
+    from_place = None
+    for share in (limits.flat_tail, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        tail = curve.level[-max(5, round(share * len(curve))) :]
+        fitted = line(tail)
+        surely = -fitted.change + 1.7 * fitted.error
+        if (
+            fitted.z > -limits.flat_z
+            and abs(fitted.change) < limits.flat_gain * progress
+            and surely < limits.flat_gain * progress
+        ):
+            from_place = len(curve) - len(tail)
+    if from_place is None:
+        return None
+    step = int(curve.steps[from_place]) - curve.width
+    reached = record.reached.finite()
+    if len(reached) >= 4:
+        sign = 1 if record.goal.better == "lower" else -1
+        values = sign * reached.values
+        after = values[reached.steps >= step]
+        before = values[reached.steps < step]
+        whole = float(values[0] - values.min())
+        if len(after) >= 3:
+            fitted = line(after)
+            if fitted.z < -limits.flat_z - 0.5 and -fitted.change > limits.flat_gain * whole:
+                return None
+        elif len(before) and len(after) and before.min() - after.min() > 2 * limits.flat_gain * whole:
+            return None
+    level = float(curve.level[from_place:].mean())
+    last = record.last
+    return Finding(
+        "plateau",
+        record.run,
+        step,
+        f"could have stopped at step {step:,} of {last:,}: the loss stayed at {_n(level)} since "
+        f"(moved less than {100 * limits.flat_gain:g} % of its whole progress)",
+        "warn",
+        {"stop": step, "of": last, "level": level, "spared": 1 - step / last if last else 0.0},
+        advice.stop_earlier(record, step, dropout=False),
+    )
+
+
+def regression(record: Record, best: Record, limits: Limits = LIMITS) -> Finding | None:
+    """Worse than the best on the items of both, at 99.5 %; at equal steps where the run stopped early."""
+    if not record.scores or not best.scores or record.goal.name != best.goal.name:
+        return None
+    step = max(record.scores)
+    other = step if step in best.scores else max(best.scores) if record.state == "finished" else None
+    if other is None or not set(record.scores[step].items) & set(best.scores[other].items):
+        return None
+    interval = compare.paired(record.scores[step], best.scores[other], record.goal, level=limits.level)
+    if interval.verdict != "worse":
+        return None
+    at = f"step {step:,}" if step == other else f"steps {step:,} and {other:,}"
+    return Finding(
+        "regression",
+        record.run,
+        step,
+        f"{record.goal.name} is worse than {best.run} at {at}: {compare.words(interval)}",
+        "alarm",
+        {"against": best.run, **asdict(interval)},
+    )
+
+
+def gate_reached(record: Record, gates: Iterable[Gate]) -> Finding | None:
+    """Every gate of the recipe is passed on validation items: the run may be worth registering."""
+    told = []
+    for gate in gates:
+        series = record.validation.get(gate.metric.name)
+        if series is None or not len(series) or not gate.passes(float(series.values[-1])):
+            return None
+        sign = "<=" if gate.metric.better == "lower" else ">="
+        told.append(
+            (
+                gate,
+                float(series.values[-1]),
+                f"{gate.metric.name} {_n(series.values[-1])} {sign} {_n(gate.bound)} {gate.metric.unit}".rstrip(),
+            )
+        )
+    if not told:
+        return None
+    return Finding(
+        "gate",
+        record.run,
+        record.last,
+        f"passes {len(told)} of {len(told)} gates on validation items: {', '.join(text for _, _, text in told)}",
+        "good",
+        {gate.metric.name: {"value": value, "bound": gate.bound} for gate, value, _ in told},
+        ("registry", "add", str(record.number)) if record.state == "finished" else None,
+    )
+
+
+# Arithmetic.
+
+
+def _n(value: float) -> str:
+    """A number with four digits."""
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:.3g}"
+
+
+def _noise(values: Floats) -> float:
+    """Standard deviation of evaluations around their trend, from second differences; robust where there are enough."""
+    if len(values) < 4:
+        return float(np.abs(np.diff(values)).mean()) if len(values) > 1 else 0.0
+    bends = np.abs(values[:-2] - 2 * values[1:-1] + values[2:]) / math.sqrt(6)
+    return float(max(1.4826 * np.median(bends), 0.5 * math.sqrt(float((bends**2).mean()))))
+
+
+def _heights(values: Floats, curve: Curve) -> Floats:
+    """Each value above the level of its window, the levels joined by straight lines."""
+    count, width = len(curve), curve.width
+    first = len(values) - count * width
+    centres = first + width * (np.arange(count) + 0.5)
+    return values - np.interp(np.arange(len(values)), centres, curve.level)
+
+
+def _stands_out(values: Floats, place: int, needed: float, reach: int = 10) -> bool:
+    """Whether a value is above both what came before and what came after: a step of a slope is not."""
+    before, after = values[max(0, place - reach) : place], values[place + 1 : place + 1 + reach]
+    if len(before) < 5 or len(after) < 3:
+        return False
+    return bool(values[place] - max(np.median(before), np.median(after)) > needed)
+
+
+def _often(spiky: Sequence[Sequence[str]], usual: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
+    """Items that are in two spikes' batches or more, and in a larger share of them than of other batches."""
+    counts: dict[str, int] = {}
+    for batch in spiky:
+        for item in set(batch):
+            counts[item] = counts.get(item, 0) + 1
+    found = []
+    for item, count in counts.items():
+        elsewhere = sum(item in batch for batch in usual) / max(1, len(usual))
+        if count >= 2 and count / len(spiky) > 4 * elsewhere + 0.2:
+            found.append((item, count))
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:NAMED_SPIKES]
+
+
+def curve_of(record: Record) -> Curve:
+    """The curve of the record's training loss."""
+    return Curve.of(record.loss.finite())
