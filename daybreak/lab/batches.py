@@ -93,7 +93,7 @@ def prefetched(batches: Batches, start: int, stop: int, loaders: int) -> Iterato
     from torch.utils.data import DataLoader
 
     yield from DataLoader(
-        _Steps(batches),
+        _Steps(batches),  # type: ignore[arg-type]  # torch asks for its own base class, and needs these two methods
         batch_size=None,
         sampler=range(start, stop),
         num_workers=loaders,

@@ -123,7 +123,9 @@ class Model:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not a saved model: config.json: {error}") from error
         if about.get("format", 0) > FORMAT:
-            raise UserError(f"{path} was written by a newer daybreak (format {about['format']}, this one reads {FORMAT})")
+            raise UserError(
+                f"{path} was written by a newer daybreak (format {about['format']}, this one reads {FORMAT})"
+            )
         found = _class_of(about, path)
         if not issubclass(found, cls):
             raise UserError(f"{path} holds a {found.__name__}, not a {cls.__name__}")
@@ -148,7 +150,7 @@ class Model:
             module.eval()
             for parameter in module.parameters():
                 parameter.requires_grad_(False)
-        return typing.cast(Self, made)
+        return made
 
     def _name(self) -> tuple[str, str]:
         for system in systems().values():

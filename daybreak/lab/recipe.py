@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from daybreak.lab.batches import Batch, Batches
-    from daybreak.lab.lake import Item, Snapshot
+    from daybreak.lab.lake import Item, Snapshot, Split
     from daybreak.lab.model import Model
 
 
@@ -68,6 +68,8 @@ class Config(BaseModel):
     """Items of each evaluation that come with something to hear or look at."""
     checkpoint: float = Field(60.0, ge=0)
     """Least seconds between checkpoints; never less than 20 times what saving takes."""
+    deterministic: bool = False
+    """Refuse operations whose results vary from run to run on an accelerator."""
     loaders: int = Field(0, ge=0)
     """Background processes that prepare batches; 0 prepares them in the training process."""
 
@@ -158,20 +160,20 @@ class Recipe(Generic[C]):
     being listed; anything else that a resumed run needs is returned by `state`.
     """
 
-    Config: ClassVar[type[Config]] = Config
-    presets: ClassVar[Mapping[str, Config]] = {}
+    Config: ClassVar[type[BaseModel]] = Config
+    presets: ClassVar[Mapping[str, BaseModel]] = {}
     """Named values of Config."""
     goal: ClassVar[Metric]
     gates: ClassVar[tuple[Gate, ...]] = ()
     clock: ClassVar[str] = "steps"
-    """The axis on which runs of this recipe compare. Other than "steps", `step` returns its increment under this name."""
+    """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
 
     @staticmethod
-    def batches(config: C, data: Snapshot) -> Batches | None:
+    def batches(config: C, data: Snapshot | None) -> Batches | None:
         """The training batches: small, picklable, pure in (seed, step). None where the recipe makes its own data."""
         return None
 
-    def __init__(self, config: C, data: Snapshot, device: torch.device | str = "cpu") -> None:
+    def __init__(self, config: C, data: Snapshot | None, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.data = data
         self.device = device
@@ -185,6 +187,10 @@ class Recipe(Generic[C]):
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor | float]:
         """Compute losses, call `self.update` for each optimiser, return what to log."""
         raise NotImplementedError(f"{type(self).__name__} makes no steps: set its steps to 0 or define step()")
+
+    def items(self, split: Split) -> Sequence[Item]:
+        """The items to score: the snapshot's, unless the recipe makes its own (an agent's episodes)."""
+        return self.data.split(split) if self.data is not None else ()
 
     def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
         """Score items one by one, in their order."""
@@ -234,7 +240,7 @@ class Recipe(Generic[C]):
             optimiser.zero_grad(set_to_none=True)
         if self._parts > 1:
             loss = loss / self._parts
-        loss.backward(inputs=parameters)
+        loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
         if self._part < self._parts - 1:
             return
         if self.config.clip:

@@ -1,0 +1,100 @@
+"""Evaluation: items to scores, score by score, so that one that was stopped goes on where it was.
+
+Every score is drawn from a seed of its own, so that nothing depends on where an evaluation was stopped. This file
+knows recipes and run folders; it knows nothing about the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from daybreak.lab.checkpoint import seed_everything, undisturbed
+from daybreak.lab.codec import plain
+from daybreak.lab.recipe import Recipe, Score
+from daybreak.lab.run import Lines, Run
+from daybreak.media import Media
+
+if TYPE_CHECKING:
+    from daybreak.lab.lake import Item
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` items, evenly over the sequence; all of them for 0."""
+    count = len(items)
+    if not most or most >= count:
+        return list(items)
+    return [items[(2 * n + 1) * count // (2 * most)] for n in range(most)]
+
+
+def scores(recipe: Recipe[Any], items: Sequence[Item], done: int = 0) -> Iterator[Score]:
+    """The recipe's scores of the items; `done` scores came before. Leaves the recipe as it was."""
+    with undisturbed(recipe):
+        source = iter(recipe.evaluate(items))
+        ordinal = done
+        while True:
+            seed_everything(recipe.config.seed * 1_000_003 + ordinal)
+            score = next(source, None)
+            if score is None:
+                return
+            yield score
+            ordinal += 1
+
+
+def evaluate(
+    run: Run, recipe: Recipe[Any], items: Sequence[Item], step: int, stop: Callable[[], bool], split: str = "validation"
+) -> list[Score] | None:
+    """Score the items at a step into scores.jsonl. None when `stop` said so first; what was scored stays.
+
+    Scores that the file holds already are not made again; the item at which it was stopped is.
+    """
+    rows = run.scores(step, split)
+    found = [Score(row.item, row.group, row.values) for row in rows]
+    seen = {row.item for row in rows}
+    last = rows[-1].item.split("#")[0] if rows else None
+    start = next((n for n, item in enumerate(items) if item.id == last), 0)
+    before = sum(1 for row in rows if row.item.split("#")[0] != last)
+    lines = Lines(run.path / "scores.jsonl")
+    try:
+        for score in scores(recipe, items[start:], before):
+            if score.item not in seen:
+                lines.append(plain(_row(run, score, step, split)))
+                found.append(score)
+            if stop():
+                return None
+    finally:
+        lines.close()
+    return found
+
+
+def means(recipe: Recipe[Any], found: Sequence[Score]) -> dict[str, float]:
+    """What an evaluation adds to the metrics: the goal, and the mean of every value that all scores have."""
+    if not found:
+        return {}
+    names = [name for name in found[0].values if all(name in score.values for score in found)]
+    out = {f"validation/{name}": sum(s.values[name] for s in found) / len(found) for name in names}
+    out[f"validation/{recipe.goal.name}"] = recipe.goal.aggregate(found)
+    return out
+
+
+def _row(run: Run, score: Score, step: int, split: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "step": step, "split": split, "item": score.item, "group": score.group, "values": dict(score.values),
+    }  # fmt: skip
+    for name, media in (("sample", score.sample), ("natural", score.natural)):
+        if media:
+            row[name] = _keep(run, media)
+    return row
+
+
+def _keep(run: Run, media: Mapping[str, Media]) -> dict[str, str]:
+    """Write samples under the hash of their bytes: the same natural item is stored once."""
+    kept = {}
+    for name, value in media.items():
+        data = value.to_bytes()
+        path = f"samples/{hashlib.sha256(data).hexdigest()[:20]}{value.suffix}"
+        if not (run.path / path).exists():
+            value.save(run.path / path)
+        kept[name] = path
+    return kept

@@ -1,0 +1,106 @@
+"""What a run stands on: code, library versions, hardware. Recorded, so that a run can be made again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from daybreak.lab.system import systems
+
+LARGEST_PATCH = 2**20
+
+
+def code(recipe: str) -> dict[str, Any]:
+    """Commit of the repository that holds the recipe's system, whether it was changed since, and the change.
+
+    `patch` is the text of the change (at most 1 MiB); outside a repository everything is empty.
+    """
+    folder = _folder(recipe)
+    # A package installed below somebody's repository is not that repository's code.
+    tracked = _git(folder, "ls-files", "--", ".")
+    commit = _git(folder, "rev-parse", "HEAD").strip() if tracked else ""
+    if not commit:
+        return {"commit": "", "dirty": False, "diff": ""}
+    patch = _git(folder, "diff", "HEAD")
+    about = {
+        "commit": commit,
+        "dirty": bool(patch),
+        "diff": hashlib.sha256(patch.encode()).hexdigest()[:16] if patch else "",
+    }
+    if patch and len(patch) <= LARGEST_PATCH:
+        about["patch"] = patch
+    return about
+
+
+def versions(recipe: str) -> dict[str, str]:
+    """Versions of Python, daybreak, the system's own package and what these require."""
+    found = {"python": platform.python_version()}
+    for package in {"daybreak", *_packages(recipe)}:
+        try:
+            found[package] = metadata.version(package)
+            needed = metadata.requires(package) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for line in needed:
+            name = re.split(r"[\s;<>=!~\[(]", line, maxsplit=1)[0]
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+    return dict(sorted(found.items()))
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """This machine: host, processor, cores that may be used, memory in GiB, accelerator where torch is loaded."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        cpu = names[0] if names else cpu
+    except OSError:
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
+    return {"host": socket.gethostname(), "cpu": cpu, "cores": cores(), "memory_gb": round(memory, 1), "gpu": gpu}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _folder(recipe: str) -> Path:
+    target = next(iter(_targets(recipe)), "daybreak:")
+    spec = find_spec(target.split(":")[0].split(".")[0])
+    return Path(spec.origin).parent if spec and spec.origin else Path.cwd()
+
+
+def _packages(recipe: str) -> list[str]:
+    tops = {target.split(":")[0].split(".")[0] for target in _targets(recipe)}
+    owners = metadata.packages_distributions() if tops - {"daybreak"} else {}
+    return [name for top in tops for name in owners.get(top, [])]
+
+
+def _targets(recipe: str) -> list[str]:
+    system, _, name = recipe.partition(":")
+    found = systems().get(system)
+    return [found.recipes[name]] if found and name in found.recipes else []
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
