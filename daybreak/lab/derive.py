@@ -32,7 +32,7 @@ class Plan:
 def plan(
     lab: Lab, spec: str, flags: Sequence[str], *, parent: str = "", file: Path | None = None, where: str = "train"
 ) -> Plan:
-    """Join name, parent, file and flags, the later over the earlier. Raises `UserError` for a mistake in any of them."""
+    """Join name, parent, file and flags, the later over the earlier. Raises `UserError` for a mistake."""
     found = lookup(spec)
     base: Any = found.config
     origin = Run.find(lab, parent) if parent else None
@@ -47,7 +47,7 @@ def plan(
     config, left = parse_flags(found.cls.Config, flags, base, f"{where} {spec}")
     if left:
         raise UserError(f"{where} {spec}: unexpected {left[0]!r}; flags start with --")
-    return Plan(found, config, origin)  # type: ignore[arg-type]
+    return Plan(found, config, origin)
 
 
 def new_run(lab: Lab, plan: Plan, *, snapshot: str = "", **about: Any) -> Run:

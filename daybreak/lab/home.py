@@ -30,7 +30,7 @@ class Lab:
 
     @classmethod
     def open(cls, root: str | os.PathLike[str] | None = None) -> Lab:
-        """Open the folder named, else the one in DAYBREAK_LAB, else ./lab. Raises `UserError` when it cannot be used."""
+        """Open the folder named, else the one in DAYBREAK_LAB, else ./lab. Raises `UserError` when it cannot."""
         path = Path(root or os.environ.get(VARIABLE) or "lab").absolute()
         about = path / "lab.json"
         try:

@@ -60,14 +60,17 @@ def boot_id() -> str:
 
 def holder(path: Path) -> Holder | None:
     """The present or last holder of a lock file; None where it was never locked."""
+    if (mine := _held.get(str(path.absolute()))) is not None:
+        # Through the handle that is open: closing another one would drop the lock.
+        return Holder(
+            socket.gethostname(), boot_id(), os.getpid(), float(json.loads(os.pread(mine, 4096, 0))["since"]), True
+        )
     try:
         # The file holds one whole line or, for an instant, the last holder's.
         about = json.loads(path.read_text())
         who = (str(about["host"]), str(about["boot"]), int(about["pid"]), float(about["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         who = ("", "", 0, 0.0)
-    if str(path.absolute()) in _held:
-        return Holder(socket.gethostname(), boot_id(), os.getpid(), who[3], True)
     owner = _owner(path)
     if owner:
         return Holder(socket.gethostname(), boot_id(), owner, who[3] if who[2] == owner else time.time(), True)

@@ -160,8 +160,8 @@ class Recipe(Generic[C]):
     being listed; anything else that a resumed run needs is returned by `state`.
     """
 
-    Config: ClassVar[type[BaseModel]] = Config
-    presets: ClassVar[Mapping[str, BaseModel]] = {}
+    Config: ClassVar[type[Any]] = Config
+    presets: ClassVar[Mapping[str, Any]] = {}
     """Named values of Config."""
     goal: ClassVar[Metric]
     gates: ClassVar[tuple[Gate, ...]] = ()
