@@ -30,6 +30,8 @@ class Curve:
     level: Floats
     error: Floats
     """Standard error of each level, neighbours' noise pooled."""
+    single: Floats
+    """Standard deviation of one step around the trend, in each window."""
     noise: float
     """Typical standard deviation of one step around the trend."""
     start: float
@@ -46,7 +48,7 @@ class Curve:
         count = len(values) // width
         if count == 0:
             empty = np.array([], float)
-            return cls(np.array([], np.int64), width, empty, empty, math.nan, math.nan)
+            return cls(np.array([], np.int64), width, empty, empty, empty, math.nan, math.nan)
         first = len(values) - count * width
         table = values[first:].reshape(count, width)
         ordered = np.sort(table, 1)
@@ -68,6 +70,7 @@ class Curve:
             width,
             level,
             error,
+            single,
             float(np.median(single)),
             float(np.median(values[:3])),
         )

@@ -117,9 +117,9 @@ def not_learning(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
     if len(reached) >= 2:
         sign = 1 if record.goal.better == "lower" else -1
         values = sign * reached.values
-        noise = _noise(values[1:])
-        gain = float(values[0] - values[1:].min())
-        if gain > max(limits.learned_z * noise * 1.5, limits.learned_share * abs(float(values[0])) if learned else 0.0):
+        gain = float(values[0] - np.median(values[-max(1, len(values) // 3) :]))
+        least = (limits.learned_share if learned else limits.goal_share) * abs(float(values[0]))
+        if gain > max(1.5 * limits.learned_z * _spread(values[1:]), least):
             return None
     last = record.last
     return Finding(
@@ -145,14 +145,13 @@ def spikes(record: Record, curve: Curve, limits: Limits = LIMITS, items: Items |
     if len(series) < 3 * curve.width or len(curve) < 3:
         return None
     values = series.values
-    heights = _heights(values, curve)
-    typical = np.abs(heights - np.median(heights))
-    deviation = float(np.median(typical))
-    tail = float(np.quantile(typical, 0.99))
-    needed = max(limits.spike * deviation, limits.spike_tail * tail if (typical > tail * 2).mean() < 0.01 else 0.0)
-    if needed <= 0:
+    heights, local = _heights(values, curve)
+    typical = np.abs(heights[local > 0] / local[local > 0])
+    if not len(typical):
         return None
-    places = [int(p) for p in np.flatnonzero(heights > needed) if _stands_out(values, int(p), needed)]
+    # 1.4826 deviations are one standard deviation of normal noise.
+    needed = local * max(limits.spike / 1.4826, limits.spike_tail * float(np.quantile(typical, 0.95)))
+    places = [int(p) for p in np.flatnonzero(heights > needed) if _stands_out(values, int(p), float(needed[p]))]
     if len(places) <= max(limits.spike_count, limits.spike_share * len(values)):
         return None
     highest = sorted(places, key=lambda place: -heights[place])[:NAMED_SPIKES]
@@ -191,7 +190,7 @@ def spikes(record: Record, curve: Curve, limits: Limits = LIMITS, items: Items |
         {
             "steps": [int(series.steps[p]) for p in places][:200],
             "count": len(places),
-            "needed": needed,
+            "needed": float(needed[highest[0]]),
             "items": named,
             "often": [list(pair) for pair in often],
         },
@@ -216,6 +215,8 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
     rise = float(values[-tail:].mean()) - floor
     error = noise * math.sqrt(1 / tail + 1 / 3)
     progress = float(values[0]) - floor
+    if progress < 1.5 * limits.worse_z * noise:
+        return None
     if not (rise > limits.worse_z * error and rise > limits.worse_share * max(progress, 0.0)):
         return None
     at = np.searchsorted(curve.steps, steps[best])
@@ -251,33 +252,22 @@ def plateau(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | 
     progress = max(curve.start, float(curve.level[0])) - float(curve.level[-3:].mean())
     if progress <= 0:
         return None
-    from_place = None
+    if line(curve.level[-max(5, round(limits.flat_tail * len(curve))) :]).z < -2 * limits.flat_z:
+        return None
+    from_place, gained = None, 0.0
     for share in (limits.flat_tail, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         tail = curve.level[-max(5, round(share * len(curve))) :]
         fitted = line(tail)
-        surely = -fitted.change + 1.7 * fitted.error
-        if (
-            fitted.z > -limits.flat_z
-            and abs(fitted.change) < limits.flat_gain * progress
-            and surely < limits.flat_gain * progress
-        ):
-            from_place = len(curve) - len(tail)
+        # A longer part may gain more in all: it is the rate that tells a flat run from a slow one.
+        most = limits.flat_gain * progress * share / limits.flat_tail
+        surely = max(-fitted.change + 1.7 * fitted.error, abs(fitted.change))
+        if fitted.z > -limits.flat_z and surely < most:
+            from_place, gained = len(curve) - len(tail), surely / progress
     if from_place is None:
         return None
     step = int(curve.steps[from_place]) - curve.width
-    reached = record.reached.finite()
-    if len(reached) >= 4:
-        sign = 1 if record.goal.better == "lower" else -1
-        values = sign * reached.values
-        after = values[reached.steps >= step]
-        before = values[reached.steps < step]
-        whole = float(values[0] - values.min())
-        if len(after) >= 3:
-            fitted = line(after)
-            if fitted.z < -limits.flat_z - 0.5 and -fitted.change > limits.flat_gain * whole:
-                return None
-        elif len(before) and len(after) and before.min() - after.min() > 2 * limits.flat_gain * whole:
-            return None
+    if _goal_moved(record, step, limits):
+        return None
     level = float(curve.level[from_place:].mean())
     last = record.last
     return Finding(
@@ -285,11 +275,30 @@ def plateau(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | 
         record.run,
         step,
         f"could have stopped at step {step:,} of {last:,}: the loss stayed at {_n(level)} since "
-        f"(moved less than {100 * limits.flat_gain:g} % of its whole progress)",
+        f"(at most {100 * gained:.1f} % of its whole progress came after)",
         "warn",
-        {"stop": step, "of": last, "level": level, "spared": 1 - step / last if last else 0.0},
+        {"stop": step, "of": last, "level": level, "gained_share": gained, "spared": 1 - step / last if last else 0.0},
         advice.stop_earlier(record, step, dropout=False),
     )
+
+
+def _goal_moved(record: Record, step: int, limits: Limits) -> bool:
+    """Whether the goal went on improving after a step, beyond its noise."""
+    reached = record.reached.finite()
+    if len(reached) < 3:
+        return False
+    sign = 1 if record.goal.better == "lower" else -1
+    values = sign * reached.values
+    before, after = values[reached.steps < step], values[reached.steps >= step]
+    whole = float(values[0] - values.min())
+    if len(after) >= 4:
+        fitted = line(after)
+        sure = compare.t_quantile(0.975, fitted.freedom)
+        return fitted.z < -sure and -fitted.change > 2 * limits.flat_gain * whole
+    if not len(after) or len(before) < 2:
+        return False
+    gained = float(before[-1] - after.min())
+    return gained > max(5 * limits.flat_gain * whole, 3 * _noise(values[1:]))
 
 
 def regression(record: Record, best: Record, limits: Limits = LIMITS) -> Finding | None:
@@ -358,12 +367,21 @@ def _noise(values: Floats) -> float:
     return float(max(1.4826 * np.median(bends), 0.5 * math.sqrt(float((bends**2).mean()))))
 
 
-def _heights(values: Floats, curve: Curve) -> Floats:
-    """Each value above the level of its window, the levels joined by straight lines."""
+def _spread(values: Floats) -> float:
+    """Standard deviation around a straight line: noise, and slow wandering too, which second differences miss."""
+    if len(values) < 4:
+        return _noise(values)
+    at = np.arange(len(values)) - (len(values) - 1) / 2
+    residuals = values - values.mean() - at * float(at @ values) / float(at @ at)
+    return max(_noise(values), math.sqrt(float(residuals @ residuals) / (len(values) - 2)))
+
+
+def _heights(values: Floats, curve: Curve) -> tuple[Floats, Floats]:
+    """Each value above the level of its window, the levels joined by straight lines; and the noise there."""
     count, width = len(curve), curve.width
-    first = len(values) - count * width
-    centres = first + width * (np.arange(count) + 0.5)
-    return values - np.interp(np.arange(len(values)), centres, curve.level)
+    centres = len(values) - count * width + width * (np.arange(count) + 0.5)
+    at = np.arange(len(values))
+    return values - np.interp(at, centres, curve.level), np.interp(at, centres, curve.single)
 
 
 def _stands_out(values: Floats, place: int, needed: float, reach: int = 10) -> bool:
