@@ -1,0 +1,119 @@
+"""The version of a function: a hash over all the code that can change what it returns.
+
+It reads sources and follows imports within the function's own package; it imports nothing and runs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from daybreak.errors import UserError
+
+
+def version_of(function: Callable[..., Any]) -> str:
+    """16 hex digits over a function's name, code, the code it imports, packages and Python.
+
+    The code is that of its module and, transitively, of every module of the same top-level package that those import,
+    anywhere in their text except under `if TYPE_CHECKING`. Raises `UserError` for what has no name in a module.
+    """
+    name = getattr(function, "__qualname__", "")
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    if not name or module is None or getattr(module, name, None) is not function:
+        raise UserError(f"{name or function!r} is not a function at the top of a module, so that it has no version")
+    hasher = hashlib.sha256(f"{module.__name__}:{name}\0{platform.python_version()}\0".encode())
+    if module.__name__ == "__main__":
+        sources, packages = _closure("__main__", inspect.getsourcefile(function) or "")
+    else:
+        sources, packages = _closure(module.__name__, "")
+    for source in sources:
+        hasher.update(source)
+    for package in packages:
+        hasher.update(f"{package}=={_distribution(package)}\0".encode())
+    return hasher.hexdigest()[:16]
+
+
+def _closure(name: str, file: str) -> tuple[list[bytes], list[str]]:
+    """The sources of a module and of all that it imports of its own package; the other packages' names. Sorted."""
+    top = name.partition(".")[0]
+    sources: dict[str, bytes] = {}
+    packages: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module in sources:
+            continue
+        path = Path(file) if module == name and file else _origin(module)
+        if path is None:
+            continue
+        # A module that is no Python source (a compiled one) counts by its bytes.
+        source = path.read_bytes()
+        sources[module] = f"{module}\0{len(source)}\0".encode() + source
+        parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+        waiting += parents
+        if path.suffix != ".py":
+            continue
+        for imported in _imports(source, module, path.name == "__init__.py"):
+            if imported.partition(".")[0] == top:
+                waiting.append(imported)
+            elif (other := imported.partition(".")[0]) not in sys.stdlib_module_names:
+                packages.add(other)
+    return [sources[key] for key in sorted(sources)], sorted(packages)
+
+
+def _imports(source: bytes, module: str, package: bool) -> Iterator[str]:
+    """The absolute names of what a source imports, submodules named by `from a import b` too."""
+    for node in _walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - node.level + (1 if package else 0)]
+                base = ".".join([*parts, base] if base else parts)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        for other in node.orelse:
+            yield from _walk(other)
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child)
+
+
+def _origin(module: str) -> Path | None:
+    """The file of a module, found without importing it where it is not imported yet; None where it is none."""
+    loaded = sys.modules.get(module)
+    spec = getattr(loaded, "__spec__", None)
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, AttributeError, ValueError):
+            return None
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        return None
+    return Path(spec.origin)
+
+
+@cache
+def _distribution(package: str) -> str:
+    """The version of the distribution that brings a top-level package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        owners = importlib.metadata.packages_distributions().get(package, [])
+        return ",".join(f"{owner}-{importlib.metadata.version(owner)}" for owner in sorted(set(owners)))
