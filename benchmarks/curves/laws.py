@@ -6,6 +6,8 @@ correlated over steps and shrinks as the loss falls. Faults are painted onto it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from benchmarks.curves import Case
@@ -168,3 +170,8 @@ def _scores(rng: np.random.Generator, worse: float) -> Scores:
         tuple(f"song{i // 2}" for i in range(items)),
         hard + worse + song + rng.normal(0, 0.05, items),
     )
+
+
+def cases(fault: str, count: int, seed: int = 0) -> Iterator[Case]:
+    """`count` runs with that fault; "healthy" for none."""
+    return (case(fault, seed + number) for number in range(count))
