@@ -53,7 +53,10 @@ class Snapshot:
         self.system: str = about["system"]
         self.query: Mapping[str, Any] = about["query"]
         self.counts: dict[Split, int] = {split: int(about["counts"][split]) for split in SPLITS}
+        self.rule: str = about["rule"]
         self.created: str = about["created"]
+        self.made: str = about["made"]
+        """When the same content was frozen last; what "latest" goes by."""
         self.path = lab.snapshots / self.id
         self._chunks: dict[int, np.ndarray] = {}
         self._versions: dict[str, str] = {}
@@ -92,6 +95,12 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"Snapshot({self.id}, {self.system}, {self.counts})"
+
+    def words(self) -> str:
+        """The query in words; "all" when nothing was asked."""
+        asked = [f"{label}={value}" for label, value in self.query["where"].items()]
+        asked += [f"{name} {self.query[name]}" for name in ("source", "licence") if self.query[name]]
+        return ", ".join(asked) or "all"
 
     def split(self, name: str) -> Items:
         """The items of a split, sorted by id; each is read when it is asked for."""
