@@ -26,7 +26,8 @@ def call(function: Callable[..., Any], argv: Sequence[str], where: str) -> Any:
     if rest is None and ("--help" in argv or "-h" in argv):
         return show_help(function, where)
     fields: dict[str, Any] = {
-        p.name: (hints[p.name], ... if p.default is p.empty else p.default)
+        # `for_` is the flag --for: the word alone is Python's.
+        p.name.rstrip("_"): (hints[p.name], ... if p.default is p.empty else p.default)
         for p in parameters
         if p.kind in (p.POSITIONAL_ONLY, p.KEYWORD_ONLY)
     }
@@ -47,7 +48,7 @@ def call(function: Callable[..., Any], argv: Sequence[str], where: str) -> Any:
     if left and rest is None:
         raise UserError(f"{where}: unexpected {left[0]!r}")
     value: BaseModel = build(model, given, None, where)
-    held = {name: getattr(value, name) for name in fields}
+    held = {p.name: getattr(value, p.name.rstrip("_")) for p in parameters if p.name.rstrip("_") in fields}
     positional = [held.pop(p.name) for p in words]
     return function(*positional, *(left if rest else []), **held)
 
