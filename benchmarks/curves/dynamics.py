@@ -152,7 +152,7 @@ def _quadratic(rng: np.random.Generator, steps: int, fault: str) -> Runs:
                 mean = mean * (1 - pace * curvature)
                 variance = variance * (1 - pace * curvature) ** 2 + (pace * curvature * spread) ** 2
             if fault == "non-finite":
-                place = np.where(np.abs(place) > 3e38 ** 0.5, np.inf, place)  # where single precision squares overflow
+                place = np.where(np.abs(place) > 3e38**0.5, np.inf, place)  # where single precision squares overflow
         held.append(floor + 0.5 * (curvature * (place - shift) ** 2).sum(1))
     return Runs(loss, at, np.array(held).T, truth, peak)
 

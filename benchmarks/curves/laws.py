@@ -24,7 +24,7 @@ def case(fault: str, seed: int) -> Case:
     trend, validation = _trends(rng, steps, fault)
     progress = trend[0] - trend[-1]
     at = np.arange(1, steps + 1)
-    scale = progress * np.exp(rng.uniform(np.log(0.01), np.log(0.2)))
+    scale = progress * np.exp(rng.uniform(np.log(0.01), np.log(0.6)))
     if fault == "plateau":
         scale = min(scale, 0.1 * progress)
     noise = _noise(rng, steps) * scale * (0.5 + 0.5 * (trend[1:] - trend[-1]) / progress)
@@ -36,10 +36,20 @@ def case(fault: str, seed: int) -> Case:
     values = np.interp(evaluations, np.arange(steps + 1), validation)
     loss = trend[1:] + noise
     if fault == "not learning":
-        loss = trend[0] + _noise(rng, steps) * scale
-        if rng.random() < 0.3:  # learns how frequent each answer is, then nothing
-            loss = loss + rng.uniform(0.005, 0.03) * trend[0] * np.exp(-at / rng.uniform(2, 0.01 * steps + 2))
-        values = np.full(len(evaluations), trend[0])
+        base = np.full(steps + 1, trend[0])
+        kind = rng.integers(3)
+        if kind == 1:  # learns how frequent each answer is, then nothing
+            base = base * (
+                1 + rng.uniform(0.005, 0.03) * np.exp(-np.arange(steps + 1) / rng.uniform(2, 0.01 * steps + 2))
+            )
+        if kind == 2:  # wanders off on noise, and gets a little worse by it
+            base = base * (
+                1 + rng.uniform(0, 0.04) * (1 - np.exp(-np.arange(steps + 1) / (steps * rng.uniform(0.05, 1))))
+            )
+        loss = base[1:] + _noise(rng, steps) * max(scale, 0.01 * trend[0])
+        values = base[evaluations]
+        if kind:
+            values = values + _wandering(rng, len(values)) * rng.uniform(0, 0.01) * trend[0]
     if fault == "divergence":
         onset = int(steps * rng.uniform(0.05, 0.9))
         high = rng.uniform(0.6, 3) * (trend[0] - trend[onset]) + 12 * scale * rng.uniform(0.2, 1)
@@ -80,7 +90,9 @@ def case(fault: str, seed: int) -> Case:
 def _trends(rng: np.random.Generator, steps: int, fault: str) -> tuple[np.ndarray, np.ndarray]:
     """The loss without noise, and the goal, at steps 0 to `steps`."""
     at = np.arange(steps + 1)
-    floor, height = rng.uniform(0.1, 4), rng.uniform(0.5, 6)
+    floor, height = rng.uniform(0.1, 4), np.exp(rng.uniform(np.log(0.05), np.log(6)))
+    if fault == "plateau":
+        height = max(height, 0.1 * floor)  # less, all at once, is what not learning looks like
     through = at / steps
     while True:
         kind = rng.integers(3)
@@ -110,10 +122,10 @@ def _trends(rng: np.random.Generator, steps: int, fault: str) -> tuple[np.ndarra
     trend = floor + height * shape / (shape[0] - shape.min() + 1e-9)
     validation = trend
     if fault == "over-fitting":
-        onset = rng.uniform(0.15, 0.65)
+        onset = np.exp(rng.uniform(np.log(0.03), np.log(0.7)))
         best = np.interp(onset, through, trend)
-        rise = rng.uniform(0.06, 0.6) * (trend[0] - best)
-        after = np.clip((through - onset) / (1 - onset), 0, None) ** rng.uniform(0.8, 1.6)
+        rise = np.exp(rng.uniform(np.log(0.06), np.log(1.5))) * (trend[0] - best)
+        after = np.clip((through - onset) / (1 - onset), 0, None) ** rng.uniform(0.4, 1.6)
         validation = np.where(through < onset, trend, best + rise * after)
     return trend, validation
 
@@ -127,6 +139,16 @@ def _noise(rng: np.random.Generator, steps: int) -> np.ndarray:
     kernel = rho ** np.arange(20)
     kernel /= np.sqrt((kernel**2).sum())
     return np.convolve(raw, kernel)[:steps]
+
+
+def _wandering(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Noise with a memory of several evaluations, of unit scale."""
+    kept = rng.uniform(0.3, 0.95)
+    state, found = 0.0, np.empty(count)
+    for place in range(count):
+        state = kept * state + np.sqrt(1 - kept**2) * rng.normal()
+        found[place] = state
+    return found
 
 
 def _windows(rng: np.random.Generator, steps: int, fault: str, pace: float) -> tuple[Window, ...]:

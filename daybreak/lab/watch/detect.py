@@ -16,7 +16,7 @@ from daybreak.lab import compare
 from daybreak.lab.compare import Floats
 from daybreak.lab.recipe import Gate
 from daybreak.lab.watch import advice
-from daybreak.lab.watch.curve import Curve, line
+from daybreak.lab.watch.curve import Curve, Line, line
 from daybreak.lab.watch.finding import LIMITS, Finding, Limits
 from daybreak.lab.watch.record import Record
 
@@ -64,6 +64,8 @@ def divergence(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding
         return None
     rise = float(end.min()) - floor
     needed = max(limits.rise * progress, limits.rise_z * error, 3 * float(np.median(curve.error[-3:])))
+    if progress < limits.learned_z * error:  # it never fell: a small rise is wandering
+        needed = max(needed, limits.rise_share * abs(floor))
     if len(end) < 3:  # the record ends early: only what is beyond doubt
         needed = max(2 * progress, 4 * needed)
     if not rise > needed:
@@ -96,30 +98,26 @@ def not_learning(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
     late = max(2, len(curve) // 3)
     level = float(curve.level[-late:].mean())
     error = float(curve.error[-late:].mean()) / math.sqrt(late)
-    first = math.hypot(error, float(curve.error[0]))
-    start = math.hypot(error, 1.25 * curve.noise / math.sqrt(3))
-    progress = float(curve.level[0]) - level
-    fell = max(progress, curve.start - level)
-    slope = line(curve.level)
-    learned = (
-        progress > limits.learned_z * first
-        or curve.start - level > 1.5 * limits.learned_z * start
-        or slope.z < -limits.learned_z
-    )
+    sure = _surely_fell(curve, level, error)
+    start = max(curve.start, float(curve.level[0]))
     early = max(1, len(curve) // 20)
+    learned = sure > limits.learned_z
     if learned:
         # The fall of a net that only learns how frequent each answer is: small, at once, then nothing.
         rest = line(curve.level[early:]) if len(curve) - early >= 8 else None
-        small = curve.start > 0 and fell < limits.learned_share * curve.start
-        if not (small and rest and abs(rest.z) < 2 and abs(rest.change) < 0.2 * fell):
+        fell = start - level
+        small = start > 0 and fell < limits.learned_share * start
+        if not (small and rest and rest.z > -2 and abs(rest.change) < 0.2 * fell):
             return None
     reached = record.reached.finite()
     if len(reached) >= 2:
         sign = 1 if record.goal.better == "lower" else -1
         values = sign * reached.values
-        gain = float(values[0] - np.median(values[-max(1, len(values) // 3) :]))
-        least = (limits.learned_share if learned else limits.goal_share) * abs(float(values[0]))
-        if gain > max(1.5 * limits.learned_z * _spread(values[1:]), least):
+        # What the goal gained in the first twentieth counts only where it is much.
+        later = int(np.searchsorted(reached.steps[:-1], curve.steps[early - 1]))
+        if _gained(values[later:], limits, limits.goal_share):
+            return None
+        if not learned and _gained(values, limits, limits.learned_share):
             return None
     last = record.last
     return Finding(
@@ -134,9 +132,28 @@ def not_learning(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
             else ""
         ),
         "alarm",
-        {"start": curve.start, "now": level, "noise": curve.noise, "errors": progress / first if first else None},
+        {"start": curve.start, "now": level, "noise": curve.noise, "errors": sure},
         advice.search_rate(record),
     )
+
+
+def _gained(values: Floats, limits: Limits, share: float) -> bool:
+    """Whether the goal (lower is better) got better from its first value to its last third, beyond noise."""
+    if len(values) < 2:
+        return False
+    gain = float(values[0] - np.median(values[-max(1, len(values) // 3) :]))
+    return gain > max(1.5 * limits.learned_z * _spread(values[1:]), share * abs(float(values[0])))
+
+
+def _surely_fell(curve: Curve, level: float, error: float) -> float:
+    """How far the loss fell to its last level, in standard errors: the surest of several beginnings of the curve."""
+    first = (curve.start - level) / math.hypot(error, 1.25 * curve.noise / math.sqrt(3)) / 1.5
+    found = [first, -line(curve.level).z]
+    for share in (0.0, 0.02, 0.05, 0.1, 0.2, 0.33):
+        count = max(1, round(share * len(curve)))
+        beginning = float(curve.error[:count].mean()) / math.sqrt(count)
+        found.append((float(curve.level[:count].mean()) - level) / math.hypot(error, beginning))
+    return max(found)
 
 
 def spikes(record: Record, curve: Curve, limits: Limits = LIMITS, items: Items | None = None) -> Finding | None:
@@ -205,25 +222,23 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
         return None
     sign = 1 if record.goal.better == "lower" else -1
     values, steps = sign * reached.values, reached.steps
-    noise = _noise(values[1:])
-    smooth = np.convolve(values, np.ones(3) / 3, "valid")
-    best = int(np.argmin(smooth)) + 1
-    if steps[best] >= limits.best_before * steps[-1]:
+    best = int(np.argmin(values))
+    if steps[best] >= limits.best_before * steps[-1] or len(values) - best < 3:
         return None
-    tail = max(2, (len(values) - best) // 3)
-    floor = float(smooth[best - 1])
-    rise = float(values[-tail:].mean()) - floor
-    error = noise * math.sqrt(1 / tail + 1 / 3)
-    progress = float(values[0]) - floor
-    if progress < 1.5 * limits.worse_z * noise:
-        return None
-    if not (rise > limits.worse_z * error and rise > limits.worse_share * max(progress, 0.0)):
+    # What came after the best: its last third against its first.
+    tail = values[best:]
+    part = max(1, len(tail) // 3)
+    noise = _noise(tail if len(tail) >= 6 else values[1:])
+    rise = float(tail[-part:].mean() - tail[:part].mean())
+    error = noise * math.sqrt(2 / part)
+    progress = float(values[0]) - float(tail[:part].mean())
+    if not (rise > limits.worse_z * error and rise > limits.worse_share * progress > limits.worse_share * 4 * noise):
         return None
     at = np.searchsorted(curve.steps, steps[best])
     then, after = curve.level[max(0, at - 1) : at + 2], curve.level[-max(2, len(curve) // 10) :]
     if not len(then) or after.mean() > then.mean() + 2 * float(curve.error[min(at, len(curve) - 1)]):
         return None
-    step = int(steps[int(np.argmin(values))])
+    step = int(steps[best])
     unit = f" {record.goal.unit}" if record.goal.unit else ""
     evidence = {
         "best": float(sign * values.min()),
@@ -257,12 +272,12 @@ def plateau(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | 
     from_place, gained = None, 0.0
     for share in (limits.flat_tail, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         tail = curve.level[-max(5, round(share * len(curve))) :]
-        fitted = line(tail)
+        change, error = _together([(line(tail), progress), *_goal_line(record, share)])
         # A longer part may gain more in all: it is the rate that tells a flat run from a slow one.
-        most = limits.flat_gain * progress * share / limits.flat_tail
-        surely = max(-fitted.change + 1.7 * fitted.error, abs(fitted.change))
-        if fitted.z > -limits.flat_z and surely < most:
-            from_place, gained = len(curve) - len(tail), surely / progress
+        most = limits.flat_gain * share / limits.flat_tail
+        surely = max(-change + 1.7 * error, abs(change))
+        if change > -limits.flat_z * error and surely < most:
+            from_place, gained = len(curve) - len(tail), surely
     if from_place is None:
         return None
     step = int(curve.steps[from_place]) - curve.width
@@ -280,6 +295,30 @@ def plateau(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | 
         {"stop": step, "of": last, "level": level, "gained_share": gained, "spared": 1 - step / last if last else 0.0},
         advice.stop_earlier(record, step, dropout=False),
     )
+
+
+def _goal_line(record: Record, share: float) -> list[tuple[Line, float]]:
+    """The goal's last part as a line (lower is better), with the goal's whole progress; none where it says little."""
+    reached = record.reached.finite()
+    sign = 1 if record.goal.better == "lower" else -1
+    values = sign * reached.values
+    tail = values[reached.steps >= (1 - share) * record.last]
+    if len(tail) < 5:
+        return []
+    whole = float(values[0] - np.median(tail))
+    return [(line(tail), whole)] if whole > 0 else []
+
+
+def _together(lines: Sequence[tuple[Line, float]]) -> tuple[float, float]:
+    """Changes as shares of their progress, weighted by their precision: the change and its standard error."""
+    weights, sums = 0.0, 0.0
+    for fitted, progress in lines:
+        # Few values: the error is itself uncertain, as in Student's t.
+        widened = compare.t_quantile(0.95, fitted.freedom) / 1.645 if fitted.freedom < 30 else 1.0
+        weight = (progress / (fitted.error * widened)) ** 2 if fitted.error > 0 else 1e12
+        weights += weight
+        sums += weight * fitted.change / progress
+    return sums / weights, weights**-0.5
 
 
 def _goal_moved(record: Record, step: int, limits: Limits) -> bool:

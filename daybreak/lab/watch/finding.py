@@ -38,6 +38,8 @@ class Limits:
     """Divergence: rise above the lowest level, as a share of the progress made before it."""
     rise_z: float = 8.0
     """Divergence: the same rise in standard errors."""
+    rise_share: float = 0.1
+    """Divergence of a loss that never fell: rise as a share of its size."""
     learned_z: float = 4.0
     """Not learning: progress below so many standard errors is none."""
     learned_share: float = 0.05
