@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,11 @@ def number(value: Any) -> float:
 
 def save(path: str | os.PathLike[str], tree: Any) -> None:
     """Write `path`.safetensors and `path`.json, both fsynced. Raises TypeError for what a tree may not hold."""
-    import safetensors.torch
-
     path = Path(path)
     tensors: dict[str, Any] = {}
     body = json.dumps(_encode(tree, tensors, {}), allow_nan=False).encode()
     for name, data in (
-        (f"{path.name}.safetensors", safetensors.torch.save(tensors)),
+        (f"{path.name}.safetensors", _pack(tensors)),
         (f"{path.name}.json", body),
     ):
         with open(path.with_name(name), "wb") as file:
@@ -56,21 +55,36 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
 
 def load(path: str | os.PathLike[str]) -> Any:
     """Read what `save` wrote. Raises `UserError` naming the file that cannot be read."""
-    import safetensors.torch
+    import safetensors
 
     path = Path(path)
     try:
-        tree = json.loads(path.with_name(f"{path.name}.json").read_bytes())
-        tensors = safetensors.torch.load_file(path.with_name(f"{path.name}.safetensors"))
-        return _decode(tree, tensors)
+        body = path.with_name(f"{path.name}.json").read_bytes()
+        # Arrays alone are read without torch, so that a recipe without nets resumes fast.
+        framework = "pt" if b'{"tensor": ' in body or b'{"parameter": ' in body else "np"
+        with safetensors.safe_open(path.with_name(f"{path.name}.safetensors"), framework=framework) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _decode(json.loads(body), tensors)
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
+def _pack(tensors: dict[str, Any]) -> bytes:
+    """The bytes of a safetensors file of torch's tensors and numpy's byte arrays."""
+    torch = sys.modules.get("torch")
+    if torch is None:  # then there are arrays only
+        import safetensors.numpy
+
+        return safetensors.numpy.save(tensors)
+    import safetensors.torch
+
+    return safetensors.torch.save({name: torch.as_tensor(tensor) for name, tensor in tensors.items()})
+
+
 def _encode(value: Any, tensors: dict[str, Any], seen: dict[tuple[Any, ...], str]) -> Any:
     import numpy as np
-    import torch
 
+    torch = sys.modules.get("torch")  # not loaded: no value is a tensor
     if value is None or isinstance(value, (bool, str)):
         return value
     kind = type(value)
@@ -90,7 +104,7 @@ def _encode(value: Any, tensors: dict[str, Any], seen: dict[tuple[Any, ...], str
             if type(key) not in (str, int):
                 raise TypeError(f"a tree's keys are strings or integers, not {type(key).__name__} ({key!r})")
         return {"dict": [[key, _encode(item, tensors, seen)] for key, item in value.items()]}
-    if isinstance(value, torch.Tensor):
+    if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach()
         place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, str(tensor.device))
         if tensor.numel() == 0 or place not in seen:
@@ -108,14 +122,13 @@ def _encode(value: Any, tensors: dict[str, Any], seen: dict[tuple[Any, ...], str
             raise TypeError("a tree cannot hold an array of objects")
         # As bytes: safetensors knows fewer number formats than numpy.
         name = str(len(tensors))
-        tensors[name] = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
+        tensors[name] = np.frombuffer(value.tobytes(), np.uint8).copy()
         return {"array": [name, value.dtype.str, list(value.shape)]}
     raise TypeError(f"a tree cannot hold a {kind.__module__}.{kind.__qualname__}")
 
 
 def _decode(value: Any, tensors: dict[str, Any]) -> Any:
     import numpy as np
-    import torch
 
     if not isinstance(value, dict):
         return value
@@ -136,9 +149,11 @@ def _decode(value: Any, tensors: dict[str, Any]) -> Any:
         case "tensor":
             return tensors[held]
         case "parameter":
+            import torch
+
             return torch.nn.Parameter(tensors[held], requires_grad=tensors[held].is_floating_point())
         case "scalar":
             return np.frombuffer(base64.b64decode(held[1]), np.dtype(held[0]))[0]
         case "array":
-            return np.frombuffer(tensors[held[0]].numpy().tobytes(), np.dtype(held[1])).reshape(held[2]).copy()
+            return np.frombuffer(np.asarray(tensors[held[0]]).tobytes(), np.dtype(held[1])).reshape(held[2]).copy()
     raise ValueError(f"unknown kind of value {kind!r}")
