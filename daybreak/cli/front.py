@@ -6,8 +6,10 @@ and flags that are not its own.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,9 +33,14 @@ def call(function: Callable[..., Any], argv: Sequence[str], where: str) -> Any:
         for p in parameters
         if p.kind in (p.POSITIONAL_ONLY, p.KEYWORD_ONLY)
     }
-    model = create_model(
-        function.__name__, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True), **fields
-    )
+    with warnings.catch_warnings():
+        # A flag may have the name of one of pydantic's methods (json, copy): nobody calls them here.
+        warnings.filterwarnings("ignore", message="Field name .* shadows an attribute")
+        model = create_model(
+            function.__name__,
+            __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True),
+            **fields,
+        )
     flags = leaves(model)
     given, left = split_flags(
         argv, {n: f for n, f in flags.items() if n not in {p.name for p in words}}, where, rest is not None
@@ -58,9 +65,29 @@ def show_help(function: Callable[..., Any], where: str) -> None:
     import tyro
 
     try:
-        tyro.cli(function, args=["--help"], prog=f"daybreak {where}")
+        tyro.cli(_spelled(function), args=["--help"], prog=f"daybreak {where}")
     except SystemExit:
         return
+
+
+def _spelled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as the help page shall spell it: `as_` is --as."""
+    import tyro
+
+    hints = typing.get_type_hints(function, include_extras=True)
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.name.endswith("_")]
+    if not names:
+        return function
+
+    @functools.wraps(function)
+    def shown(*words: Any, **flags: Any) -> Any: ...
+
+    spelled = {name: typing.Annotated[hints[name], tyro.conf.arg(name=name.rstrip("_"))] for name in names}
+    shown.__annotations__ = {**hints, **spelled}
+    signature = inspect.signature(function)
+    parameters = [p.replace(annotation=shown.__annotations__[n]) for n, p in signature.parameters.items()]
+    shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return shown
 
 
 def choose(

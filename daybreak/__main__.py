@@ -1,0 +1,5 @@
+"""`python -m daybreak`: the command line."""
+
+from daybreak.cli import main
+
+main()
