@@ -170,15 +170,19 @@ class Part:
 
     def __call__(self) -> Any:
         """Measure one more round. Raises `PartError` with the last line that the process printed."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(b"\n")
-            self.process.stdin.flush()
+        self.begin()
         line = self._answers.readline()
         if not line:
             self.process.wait()
             raise PartError(self.last_words())
         return json.loads(line)
+
+    def begin(self) -> None:
+        """Have it measure, and do not wait for it."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(b"\n")
+            self.process.stdin.flush()
 
     def last_words(self) -> str:
         """The last line that the process printed."""
@@ -227,13 +231,15 @@ def once(name: str, *args: Any, threads: int = 1) -> Any:
         return part()
 
 
-def in_turn(parts: Mapping[str, Sequence[Any]], rounds: int, threads: int = 1) -> dict[str, list[Any]]:
+def in_turn(parts: Mapping[str, Sequence[Any]], rounds: int, threads: int = 1, part: str = "") -> dict[str, list[Any]]:
     """Rounds of several parts (name -> arguments), in turn: a busy moment of the machine meets all of them.
 
-    A part that fails is left out, with its last words on stderr, except "ours", whose failure is an error.
+    The part's function has the name's name, or `part` for all. A part that fails is left out, with its last words on stderr, except "ours", whose failure is an error.
     """
     with contextlib.ExitStack() as stack:
-        running = {name: stack.enter_context(Part(name, *args, threads=threads)) for name, args in parts.items()}
+        running = {
+            name: stack.enter_context(Part(part or name, *args, threads=threads)) for name, args in parts.items()
+        }
         values: dict[str, list[Any]] = {name: [] for name in running}
         for _ in range(rounds):
             for name in list(running):
