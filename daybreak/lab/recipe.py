@@ -8,6 +8,7 @@ recipe without nets starts fast.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -257,9 +258,10 @@ class Recipe(Generic[C]):
 
     def nets(self) -> dict[str, nn.Module]:
         """The recipe's nets by attribute name."""
-        from torch import nn
-
-        return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return {}
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.nn.Module)}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
