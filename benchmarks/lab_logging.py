@@ -136,6 +136,7 @@ def train_until_killed(folder: str) -> Iterator[None]:
 
 
 def read_ours(folder: Path) -> int:
+    """Whole lines of the run."""
     from daybreak.lab.home import Lab
     from daybreak.lab.run import Run
 
@@ -148,6 +149,7 @@ def _rows(path: Path, query: str) -> int:
 
 
 def read_mlflow(folder: Path) -> int:
+    """Steps with all five metrics in its database."""
     return _rows(
         folder / "mlflow.db",
         f"SELECT count(*) FROM (SELECT step FROM metrics GROUP BY step HAVING count(*) = {len(NAMES)})",
@@ -155,11 +157,13 @@ def read_mlflow(folder: Path) -> int:
 
 
 def read_trackio(folder: Path) -> int:
+    """Steps in its database."""
     files = [path for path in folder.rglob("*.db") if path.stat().st_size]
     return _rows(files[0], "SELECT count(DISTINCT step) FROM metrics") if files else 0
 
 
 def read_csv(folder: Path) -> int:
+    """Rows of its file."""
     found = list(folder.rglob("metrics.csv"))
     return len({row["step"] for row in csv.DictReader(found[0].open())}) if found else 0
 

@@ -234,8 +234,9 @@ def once(name: str, *args: Any, threads: int = 1) -> Any:
 def in_turn(parts: Mapping[str, Sequence[Any]], rounds: int, threads: int = 1, part: str = "") -> dict[str, list[Any]]:
     """Rounds of several parts (name -> arguments), in turn: a busy moment of the machine meets all of them.
 
-    The part's function has the name's name, or `part` for all. A part that fails is left out, with its last words on stderr, except "ours", whose failure is an error.
-    """
+    The function is the one of that name, or `part` for all. A part that fails is left out, with its last words on
+    stderr, except "ours", whose failure is an error.
+    """    """
     with contextlib.ExitStack() as stack:
         running = {
             name: stack.enter_context(Part(part or name, *args, threads=threads)) for name, args in parts.items()
