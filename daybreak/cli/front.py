@@ -83,6 +83,7 @@ def _spelled(function: Callable[..., Any]) -> Callable[..., Any]:
     def shown(*words: Any, **flags: Any) -> Any: ...
 
     spelled = {name: typing.Annotated[hints[name], tyro.conf.arg(name=name.rstrip("_"))] for name in names}
+    del shown.__wrapped__
     shown.__annotations__ = {**hints, **spelled}
     signature = inspect.signature(function)
     parameters = [p.replace(annotation=shown.__annotations__[n]) for n, p in signature.parameters.items()]

@@ -11,7 +11,8 @@ import json as jsonlib
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -63,6 +64,22 @@ def record(fields: Mapping[str, Any], *, json: bool = False) -> None:
         return
     for line in _record(fields, ""):
         print(line)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr where it is a terminal: call with what is done and all there is."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(escape(clean(what)), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def to_json(value: Any) -> str:

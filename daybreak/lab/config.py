@@ -209,6 +209,11 @@ def describe(info: FieldInfo) -> str:
         for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
             if (limit := getattr(bound, attribute, None)) is not None:
                 bounds.append(f"{sign} {limit}")
+    lengths = [{getattr(b, name) for b in info.metadata if hasattr(b, name)} for name in ("min_length", "max_length")]
+    if lengths[0] and lengths[0] == lengths[1]:
+        bounds.append(f"{lengths[0].pop()} long")
+    else:
+        bounds += [f"{w} {n.pop()} long" for w, n in zip(("at least", "at most"), lengths, strict=True) if n]
     return f"{words} {' and '.join(bounds)}".rstrip()
 
 
@@ -245,12 +250,30 @@ def _value(info: FieldInfo, texts: Sequence[str], where: str) -> Any:
     kind = _plain_type(info.annotation)
     if typing.get_origin(kind) in (tuple, list, set, frozenset):
         inner = _plain_type(typing.get_args(kind)[0]) if typing.get_args(kind) else str
+        if nested(inner) or _is_mapping(inner):
+            return [_json(text, where) for text in texts]
         parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
         return [_one(inner, part) for part in parts]
     if len(texts) > 1:
         raise UserError(f"{where} is given twice: {texts[0]!r} and {texts[1]!r}")
+    if _is_mapping(kind):
+        return _json(texts[0], where)
     optional = type(None) in typing.get_args(info.annotation)
     return None if optional and texts[0].lower() == "none" else _one(kind, texts[0])
+
+
+def _is_mapping(kind: Any) -> bool:
+    return (typing.get_origin(kind) or kind) in (dict, Mapping)
+
+
+def _json(text: str, where: str) -> Any:
+    """What has fields of its own comes as JSON."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where} takes JSON, as '{{\"name\": 1}}': {error}") from error
 
 
 def _one(kind: Any, text: str) -> Any:
@@ -286,7 +309,12 @@ def _line(model: type[BaseModel], error: ValidationError, where: str) -> str:
     if first["type"] == "literal_error":
         choices = [str(v) for v in typing.get_args(_plain_type(leaves(model)[name].annotation))]
         close = f"; {nearest(str(given), choices)}" if "did you mean" in nearest(str(given), choices) else ""
-    return f"{at}{flag} takes {describe(leaves(model)[name])}, not {given!r}{close}"
+    return f"{at}{flag} takes {describe(leaves(model)[name])}, not {_short(given)}{close}"
+
+
+def _short(given: Any) -> str:
+    text = repr(given)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _shallow(model: BaseModel) -> dict[str, Any]:

@@ -29,6 +29,12 @@ class Lab:
         self.registry = root / "registry"
 
     @classmethod
+    def existing(cls) -> Lab | None:
+        """The lab that `open()` would open, if it is there: using a model makes no folder."""
+        path = Path(os.environ.get(VARIABLE) or "lab").absolute()
+        return cls.open(path) if (path / "lab.json").exists() else None
+
+    @classmethod
     def open(cls, root: str | os.PathLike[str] | None = None) -> Lab:
         """Open the folder named, else the one in DAYBREAK_LAB, else ./lab. Raises `UserError` when it cannot."""
         path = Path(root or os.environ.get(VARIABLE) or "lab").absolute()

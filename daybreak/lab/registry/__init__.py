@@ -1,7 +1,7 @@
 """The registry: models that passed their gates, as numbered versions with lineage, and aliases that point at one."""
 
 from daybreak.lab.registry.gates import add, lineage, readings, show
-from daybreak.lab.registry.place import Place, locate, open_model, shipped
+from daybreak.lab.registry.place import Place, locate, open_model, shipped, usual_name
 from daybreak.lab.registry.store import PRODUCTION, Version, aliases, find, history, models, promote, rollback, versions
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "rollback",
     "shipped",
     "show",
+    "usual_name",
     "versions",
 ]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from daybreak.errors import UserError
 from daybreak.lab.codec import number
 from daybreak.lab.home import Lab
+from daybreak.lab.registry.place import usual_name
 from daybreak.lab.registry.store import Version, append, checked_name, keep, now, versions, writing
 from daybreak.lab.run import Run, read
 from daybreak.lab.system import system
@@ -48,7 +49,7 @@ def add(
 
     state = run.state()
     if state.word != "finished":
-        raise UserError(f"{run.title} cannot be registered: it is {state.text}, and only a finished run can be")
+        raise UserError(f"{run.title} cannot be registered, only a finished run can be; this one: {state.text}")
     final = run.path / "final"
     if not (final / "config.json").exists():
         raise UserError(f"{run.title} cannot be registered: its recipe {run.info.recipe} makes no model")
@@ -213,5 +214,5 @@ def _digest(final: Path) -> str:
 
 def _default_name(final: Path) -> str:
     about = json.loads((final / "config.json").read_text())
-    first = next(iter(system(about["system"]).models), "")
-    return str(about["system"]) if about["model"] == first else f"{about['system']}-{about['model']}"
+    system(about["system"])  # says it where the system is not installed
+    return usual_name(about["system"], about["model"])

@@ -5,6 +5,7 @@ Using a model makes no lab folder and trains nothing. This file knows where mode
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -44,8 +45,14 @@ def locate(lab: Lab | None, text: str) -> Place:
             raise UserError(f"there is no lab here, and so no registered model {text!r}")
         version = find(lab, text)
         return Place(version.path, version.title)
-    if text in systems() or (lab is not None and versions(lab, text)):
-        return _usual(lab, text)
+    usual = {usual_name(name, model): (name, model) for name, found in systems().items() for model in found.models}
+    if text in usual:
+        return _usual(lab, text, *usual[text])
+    if lab is not None and versions(lab, text):
+        version = find(lab, text)
+        return Place(version.path, version.title)
+    if text in systems():
+        raise UserError(f"system {text} has no model to use")
     path = Path(text)
     for folder in (path, path / "final"):
         if (folder / "config.json").is_file():
@@ -53,9 +60,9 @@ def locate(lab: Lab | None, text: str) -> Place:
     if lab is not None and re.fullmatch(r"\d+|\d+-[\w-]+|.+#\d+", text):
         run = Run.find(lab, text)
         if not (run.path / "final" / "config.json").exists():
-            raise UserError(f"{run.title} has no model to use: it is {run.state().text}")
+            raise UserError(f"{run.title} has no model to use: {run.state().text}")
         return Place(run.path / "final", run.title)
-    known = [*systems(), *(models(lab) if lab is not None else ())]
+    known = [*usual, *(models(lab) if lab is not None else ())]
     raise UserError(f"{text!r} is no registered model, run or folder of a saved model; {nearest(text, known)}")
 
 
@@ -66,37 +73,40 @@ def open_model(lab: Lab | None, text: str) -> Model:
     return Model.load(locate(lab, text).path)
 
 
-def shipped(name: str) -> Path | None:
-    """The weights that come with a system: `weights/SYSTEM/` in its package, or beside it in a checkout."""
-    found = systems().get(name)
-    targets = [*found.models.values(), *found.recipes.values()] if found else []
-    for target in targets[:1]:
-        spec = find_spec(target.partition(":")[0].partition(".")[0])
-        if spec and spec.origin:
-            package = Path(spec.origin).parent
-            for folder in (package / "weights" / name, package.parent / "weights" / name):
-                if (folder / "config.json").is_file():
-                    return folder
+def usual_name(name: str, model: str) -> str:
+    """What a system's model is called where nobody named it: SYSTEM, or SYSTEM-MODEL for all but its first."""
+    return name if model == next(iter(systems()[name].models), "") else f"{name}-{model}"
+
+
+def shipped(name: str, model: str) -> Path | None:
+    """The weights that come with a system: `weights/NAME/` in its package, or beside it in a checkout."""
+    spec = find_spec(systems()[name].models[model].partition(":")[0].partition(".")[0])
+    if spec and spec.origin:
+        package = Path(spec.origin).parent
+        for root in (package, package.parent):
+            folder = root / "weights" / usual_name(name, model)
+            if (folder / "config.json").is_file():
+                return folder
     return None
 
 
-def _usual(lab: Lab | None, name: str) -> Place:
-    """The model meant by a bare name."""
-    there = versions(lab, name) if lab is not None else []
+def _usual(lab: Lab | None, text: str, name: str, model: str) -> Place:
+    """The model that is meant where a system's model is named and no version."""
+    there = versions(lab, text) if lab is not None else []
     for version in there:
         if PRODUCTION in version.aliases:
             return Place(version.path, version.title)
-    if folder := shipped(name):
-        return Place(folder, f"{name} (shipped weights)")
+    if folder := shipped(name, model):
+        return Place(folder, f"{text} (shipped weights)")
     if there:
         return Place(there[-1].path, there[-1].title)
     for run in reversed(Run.all(lab) if lab is not None else []):
-        if run.info.recipe.startswith(f"{name}:") and (run.path / "final" / "config.json").exists():
-            return Place(
-                run.path / "final",
-                run.title,
-                f"no {name} is registered: using the newest finished run, {run.title}",
-            )
-    if not systems()[name].models:
-        raise UserError(f"system {name} has no model to use")
-    raise UserError(f"there is no {name} to use yet; train one: daybreak train {name}")
+        about = run.path / "final" / "config.json"
+        if (
+            run.info.recipe.startswith(f"{name}:")
+            and about.exists()
+            and json.loads(about.read_text())["model"] == model
+        ):
+            note = f"no {text} is registered: using the newest finished run, {run.title}"
+            return Place(run.path / "final", run.title, note)
+    raise UserError(f"there is no {text} to use yet; train one: daybreak train {name}")
