@@ -236,7 +236,7 @@ def in_turn(parts: Mapping[str, Sequence[Any]], rounds: int, threads: int = 1, p
 
     The function is the one of that name, or `part` for all. A part that fails is left out, with its last words on
     stderr, except "ours", whose failure is an error.
-    """    """
+    """
     with contextlib.ExitStack() as stack:
         running = {
             name: stack.enter_context(Part(part or name, *args, threads=threads)) for name, args in parts.items()
