@@ -75,7 +75,5 @@ class Mp3(Audio):
         import soundfile
 
         file = io.BytesIO()
-        soundfile.write(
-            file, self.samples, self.rate, format="MP3", bitrate_mode="CONSTANT", compression_level=0.8
-        )
+        soundfile.write(file, self.samples, self.rate, format="MP3", bitrate_mode="CONSTANT", compression_level=0.8)
         return file.getvalue()

@@ -50,9 +50,7 @@ def piano_roll(midi: Midi) -> Svg:
     ]
     for pitch in range(low, high + 1):
         if pitch % 12 in (1, 3, 6, 8, 10):
-            out.append(
-                f'<rect x="{LEFT}" y="{y(pitch)}" width="{end * scale:.0f}" height="{step:.1f}" opacity=".06"/>'
-            )
+            out.append(f'<rect x="{LEFT}" y="{y(pitch)}" width="{end * scale:.0f}" height="{step:.1f}" opacity=".06"/>')
         if pitch % 12 == 0:
             out.append(f'<text x="2" y="{y(pitch - 0.9)}" opacity=".7">C{pitch // 12 - 1}</text>')
     number = 0

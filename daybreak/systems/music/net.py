@@ -1,17 +1,20 @@
-"""The network: a pre-norm decoder whose keywords are a set.
+"""The network: a decoder that reads keywords as a set and the stream after them. It knows token ids and shapes; it
+knows nothing about music, training or sampling.
 
-All keyword tokens stand at one position and attend to one another; the stream's tokens come after them, causal. So the
-order of keywords cannot matter, whatever was learnt. RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al.,
-2021), tied embedding. It knows token ids; it knows nothing about music.
+Pre-norm blocks with RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021), tied embedding. All
+keyword tokens stand at one position and see one another; the stream sees them and its own past. So the order in which
+keywords come makes no difference beyond rounding.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class NetConfig(BaseModel):
@@ -19,147 +22,144 @@ class NetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    layers: int = Field(6, ge=1)
-    """Blocks of attention and feed-forward."""
-    width: int = Field(256, ge=8)
+    layers: int = Field(6, ge=1, le=64)
+    """Blocks."""
+    width: int = Field(256, ge=16, le=8192)
     """Size of a token's vector."""
-    heads: int = Field(8, ge=1)
-    """Attention heads; they divide the width."""
-    ff: int = Field(1024, ge=8)
-    """Hidden size of the feed-forward part."""
-    dropout: float = Field(0.1, ge=0, lt=1)
+    heads: int = Field(8, ge=1, le=128)
+    """Attention heads; they divide the width into parts of even size."""
+    inner: int = Field(1024, ge=16, le=32768)
+    """Size inside the feed-forward layers."""
+    context: int = Field(1024, ge=64, le=8192)
+    """Longest stream, in tokens; the keywords come on top."""
+    dropout: float = Field(0.0, ge=0, lt=1)
     """Share of activations dropped in training."""
-    context: int = Field(1024, ge=16)
-    """Most stream tokens in a clip."""
 
 
-class Cache:
-    """Keys and values of what was read so far: per layer, "batch heads time dim"."""
-
-    def __init__(self, keys: list[Tensor], values: list[Tensor], length: int) -> None:
-        self.keys, self.values, self.length = keys, values, length
-
-
-class Block(nn.Module):
-    """Attention, then feed-forward, each behind its norm."""
-
-    def __init__(self, config: NetConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout  # none inside attention: there it halves the speed
-        self.before = nn.RMSNorm(config.width)
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
-        self.between = nn.RMSNorm(config.width)
-        self.up = nn.Linear(config.width, config.ff, bias=False)
-        self.down = nn.Linear(config.ff, config.width, bias=False)
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch time width"],
-        turn: tuple[Tensor, Tensor],
-        mask: Bool[Tensor, "query key"] | None,
-        past: tuple[Tensor, Tensor, int] | None = None,
-    ) -> Float[Tensor, "batch time width"]:
-        """One block. With `past` (keys, values, length) the new keys and values are written behind `length`."""
-        batch, time, width = x.shape
-        q, k, v = self.qkv(self.before(x)).view(batch, time, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, *turn), rotate(k, *turn)
-        if past is not None:
-            keys, values, length = past
-            keys[:, :, length : length + time], values[:, :, length : length + time] = k, v
-            k, v = keys[:, :, : length + time], values[:, :, : length + time]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + F.dropout(self.out(y.transpose(1, 2).reshape(batch, time, width)), self.dropout, self.training)
-        return x + F.dropout(self.down(F.gelu(self.up(self.between(x)))), self.dropout, self.training)
-
-
-def rotate(x: Float[Tensor, "batch heads time dim"], cos: Tensor, sin: Tensor) -> Float[Tensor, "batch heads time dim"]:
-    """Rotary positions: the two halves of a vector are turned against one another."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+Cache = list[tuple[Tensor, Tensor]]
+"""Keys and values of each layer, "batch heads room size": room for the keywords and a whole stream."""
 
 
 class Decoder(nn.Module):
-    """Keywords and a stream -> logits of the next stream token.
+    """Keywords and a stream -> logits of each next token of the stream.
 
-    Args:
-        config: sizes.
-        offsets: for each keyword field, what to add to a value (0: none) to get its token id.
-        stream: size of the stream's vocabulary, whose ids come first; id 0 starts a stream.
-        vocabulary: all ids, keywords included.
+    `vocabulary` counts all ids, `stream` those that can be predicted (the first ones), `keywords` the set's size.
     """
 
-    def __init__(self, config: NetConfig, offsets: tuple[int, ...], stream: int, vocabulary: int) -> None:
+    def __init__(self, config: NetConfig, vocabulary: int, stream: int, keywords: int) -> None:
         super().__init__()
         if config.width % (2 * config.heads):
-            raise ValueError(f"width {config.width} must be a multiple of twice the {config.heads} heads")
-        self.config, self.stream, self.fields = config, stream, len(offsets)
+            raise ValueError(f"width {config.width} is no even multiple of {config.heads} heads")
+        self.config, self.stream, self.keywords = config, stream, keywords
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
-        dim = config.width // config.heads
-        # The keywords share position 0; the stream starts at 1.
-        position = torch.cat([torch.zeros(self.fields), torch.arange(1, config.context + 2)])
-        angle = position[:, None] * 10_000 ** (-torch.arange(0, dim, 2) / dim)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
-        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
+        self.drop = nn.Dropout(config.dropout)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        for name, weight in self.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):  # GPT-2: residual branches start small
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.layers))
+            elif name.endswith(("qkv.weight", "up.weight")):
+                nn.init.normal_(weight, std=0.02)
+        size = config.width // config.heads
+        rates = 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+        angles = torch.arange(config.context + 1, dtype=torch.float64)[:, None] * rates
+        self.register_buffer("cos", torch.cat([angles.cos()] * 2, 1).float(), persistent=False)
+        self.register_buffer("sin", torch.cat([-angles.sin(), angles.sin()], 1).float(), persistent=False)
         self.cos: Tensor
         self.sin: Tensor
-        self.offsets: Tensor
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        for block in self.blocks:
-            for linear in (block.out, block.down):
-                assert isinstance(linear, nn.Linear)
-                nn.init.normal_(linear.weight, std=0.02 / (2 * config.layers) ** 0.5)
-
-    def hidden(
-        self, keywords: Int[Tensor, "batch fields"], tokens: Int[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch time width"]:
-        """Vectors from which each token of the stream is predicted: the one at t has seen the tokens before t."""
-        shifted = F.pad(tokens[:, :-1], (1, 0))
-        x = self.embedding(torch.cat([keywords + self.offsets, shifted], 1))
-        x = F.dropout(x * self.config.width**0.5, self.config.dropout, self.training)
-        length = x.shape[1]
-        mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-        mask[:, : self.fields] = True
-        turn = self.cos[:length], self.sin[:length]
-        for block in self.blocks:
-            x = block(x, turn, mask)
-        return self.norm(x[:, self.fields :])
-
-    def logits(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch stream"]:
-        """Logits over the stream's vocabulary."""
-        return F.linear(hidden, self.embedding.weight[: self.stream])
 
     def forward(
         self, keywords: Int[Tensor, "batch fields"], tokens: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time stream"]:
-        """Logits of each token of the stream given the keywords and the tokens before it."""
-        return self.logits(self.hidden(keywords, tokens))
+        """Logits of the token after each of `tokens`. Padding goes to the right end; it changes nothing before it."""
+        count, length = keywords.shape[1], tokens.shape[1]
+        places = self._places(count, 0, length)
+        mask = torch.ones(count + length, count + length, dtype=torch.bool, device=tokens.device).tril()
+        mask[:count, :count] = True
+        hidden = self.drop(self.embedding(torch.cat([keywords, tokens], 1)))
+        turn = self.cos[places].to(hidden.dtype), self.sin[places].to(hidden.dtype)
+        for block in self.blocks:
+            hidden = block(hidden, turn, mask)
+        return self._head(hidden[:, count:])
 
-    def read(self, keywords: Int[Tensor, "batch fields"]) -> tuple[Float[Tensor, "batch stream"], Cache]:
-        """Read the keywords; logits of the first token and the cache to go on from."""
-        batch, device = len(keywords), keywords.device
-        dim = self.config.width // self.config.heads
-        shape = batch, self.config.heads, self.fields + self.config.context + 1, dim
-        kind = self.embedding.weight.dtype
-        make = lambda: [torch.zeros(shape, dtype=kind, device=device) for _ in self.blocks]  # noqa: E731
-        cache = Cache(make(), make(), 0)
-        start = torch.zeros(batch, 1, dtype=keywords.dtype, device=device)
-        mask = torch.ones(self.fields + 1, self.fields + 1, dtype=torch.bool, device=device)
-        mask[: self.fields, -1] = False
-        return self._through(torch.cat([keywords + self.offsets, start], 1), mask, cache), cache
+    def cache(self, batch: int) -> Cache:
+        """Room for one stream of full context each."""
+        shape = (batch, self.config.heads, self.keywords + self.config.context, self.config.width // self.config.heads)
+        weight = self.embedding.weight
+        return [(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.blocks]
 
-    def next(self, cache: Cache, tokens: Int[Tensor, " batch"]) -> Float[Tensor, "batch stream"]:
-        """Read one token more; logits of the one after it."""
-        return self._through(tokens[:, None], None, cache)
+    def extend(
+        self,
+        cache: Cache,
+        tokens: Int[Tensor, "batch new"],
+        start: int,
+        keywords: Int[Tensor, "batch fields"] | None = None,
+    ) -> Float[Tensor, "batch stream"]:
+        """Logits of the token after the last of `tokens`, which stand at `start`.. in their streams.
 
-    def _through(self, ids: Tensor, mask: Tensor | None, cache: Cache) -> Tensor:
-        x = self.embedding(ids) * self.config.width**0.5
-        end = cache.length + ids.shape[1]
-        turn = self.cos[cache.length : end], self.sin[cache.length : end]
-        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            x = block(x, turn, mask, (keys, values, cache.length))
-        cache.length = end
-        return self.logits(self.norm(x[:, -1]))
+        The first call (`start` 0) brings the keywords. The cache is written to.
+        """
+        count, new = self.keywords, tokens.shape[1]
+        old = 0 if keywords is not None else count + start
+        ids = tokens if keywords is None else torch.cat([keywords, tokens], 1)
+        places = self._places(count if keywords is not None else 0, start, new)
+        end = count + start + new
+        mask = None
+        if ids.shape[1] > 1:  # explicit: a causal flag would align a longer past at the wrong corner
+            mask = torch.ones(ids.shape[1], end, dtype=torch.bool, device=ids.device).tril(old)
+            if keywords is not None:
+                mask[:count, :count] = True
+        hidden = self.embedding(ids)
+        turn = self.cos[places], self.sin[places]
+        for block, (keys, values) in zip(self.blocks, cache, strict=True):
+            hidden = block(hidden, turn, mask, (keys, values, old))
+        return self._head(hidden[:, -1])
+
+    def _places(self, keywords: int, start: int, new: int) -> Tensor:
+        """Position ids: 0 for every keyword, 1 and up for the stream."""
+        places = torch.arange(start + 1, start + new + 1, device=self.cos.device)
+        return torch.cat([places.new_zeros(keywords), places])
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return F.linear(self.norm(hidden), self.embedding.weight[: self.stream])
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each on the normed input and added to it."""
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.before = nn.RMSNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.between = nn.RMSNorm(config.width)
+        self.up = nn.Linear(config.width, config.inner, bias=False)
+        self.down = nn.Linear(config.inner, config.width, bias=False)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch time width"],
+        turn: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        past: tuple[Tensor, Tensor, int] | None = None,
+    ) -> Float[Tensor, "batch time width"]:
+        batch, time, width = hidden.shape
+        qkv = self.qkv(self.before(hidden)).view(batch, time, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k = _turned(q, turn), _turned(k, turn)
+        if past is not None:
+            keys, values, old = past
+            keys[:, :, old : old + time], values[:, :, old : old + time] = k, v
+            k, v = keys[:, :, : old + time], values[:, :, : old + time]
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
+        hidden = hidden + self.drop(self.out(mixed.transpose(1, 2).reshape(batch, time, width)))
+        return hidden + self.drop(self.down(F.gelu(self.up(self.between(hidden)), approximate="tanh")))
+
+
+def _turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate each pair (i, i + size/2) by its position's angle."""
+    cos, sin = turn
+    return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin

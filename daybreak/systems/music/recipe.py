@@ -1,220 +1,275 @@
-"""How the music model is trained: clips in batches of like length, keywords dropped at random, keys transposed.
+"""How the composer trains: batches of clips, the loss, the scores of held-out clips.
 
-It knows clips, the network and what a night compares; how a clip is cut is `data`'s, how one is sampled `decode`'s.
+It knows items, tokens and the network; runs, nights and the update are the lab's.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from daybreak.lab.batches import Batch, Order
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.data import clips
-from daybreak.systems.music.model import Music, MusicConfig
-from daybreak.systems.music.net import NetConfig
+from daybreak.systems.music.net import Decoder, NetConfig
 
 if TYPE_CHECKING:
     from daybreak.lab.lake import Item, Snapshot
+    from daybreak.lab.model import Model
+    from daybreak.media import Media
 
-POOL = 16
-"""Batches whose clips are sorted by length together: little padding, and still another order every epoch."""
-SHIFTS = 12
-"""Keys that training sees each clip in: -6 to +5 semitones."""
+BLOCK = 16
+"""Batches that are sorted by length together."""
+TEMPLATES = 1024
+"""Rows of keywords that a model keeps, to complete requests from."""
 
 
 class ComposeConfig(Config):
-    """What a run of the music recipe may change."""
+    """What a run of `music:compose` may change."""
 
-    net: NetConfig = NetConfig()
-    steps: int = Field(4000, ge=0)
+    steps: int = Field(2000, ge=0)
     """Updates to make. The schedule's horizon."""
     batch: int = Field(16, ge=1)
-    """Clips in one update."""
-    lr: float = Field(1e-3, gt=0)
+    """Clips in one update, over all parts and ranks."""
+    lr: float = Field(1.5e-3, gt=0)
     """Peak learning rate."""
-    warmup: int = Field(100, ge=0)
+    warmup: int = Field(50, ge=0)
     """Steps of linear warm-up."""
     schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "cosine"
     """Shape of the learning rate after the warm-up."""
+    floor: float = Field(0.05, ge=0, le=1)
+    """Share of the peak learning rate at which the schedule ends."""
     clip: float = Field(1.0, ge=0)
     """Largest gradient norm; 0 leaves gradients alone."""
-    ema: float = Field(0.999, ge=0, lt=1)
-    """Decay of the moving average of the weights that is evaluated and shipped; 0 keeps none."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's decoupled weight decay."""
-    drop_keywords: float = Field(0.15, ge=0, lt=1)
-    """Probability that a keyword is left out, so that a request may be partial."""
+    net: NetConfig = NetConfig()
+    """The network."""
+    decay: float = Field(0.05, ge=0)
+    """Weight decay of the matrices."""
+    drop_keywords: float = Field(0.15, ge=0, le=1)
+    """Share of the keywords that training hides, so that any may be left out."""
     transpose: bool = True
-    """Train in all twelve keys."""
-    clips_per_song: int = Field(6, ge=1)
-    """Clips of each held-out song that are scored, evenly over the song."""
+    """Whether training clips are transposed by -6 to +5 semitones, anew each time they are seen."""
+    clips_per_song: int = Field(3, ge=0)
+    """Clips of each held-out song that are scored, spread over its parts; 0 scores all."""
+    temperature: float = Field(1.0, gt=0, le=4)
+    """Temperature of the samples that an evaluation composes."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Probability mass from which those samples are drawn."""
 
 
 class Clips:
-    """The batches: a clip's place in the order decides its key and which keywords it says."""
+    """The training batches. A song's turn gives one of its clips; all of its clips come before one comes again.
+
+    Pure in (seed, step): a block of batches is drawn, sorted by length so that little is padded, and dealt in a drawn
+    order. The songs' tokens are opened on first call and kept for the latest songs alone.
+    """
+
+    KEPT = 2048
+    """Songs whose tokens are held in memory (about 15 KB each)."""
 
     def __init__(self, config: ComposeConfig, data: Snapshot) -> None:
         self.config, self.data = config, data
-        self._held: _Held | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._songs: Sequence[Item] | None = None
+        self._order: Order | None = None
+        self._held: dict[int, dict[str, np.ndarray]] = {}
+        self._block: tuple[int, list[list[tuple[str, np.ndarray, np.ndarray]]]] | None = None
 
     def items(self, step: int) -> tuple[str, ...]:
-        """The clips of a step, as "SONG#CLIP"."""
-        held = self._open()
-        return tuple(held.names[index] for index, _ in self._choose(step))
+        """The clips of a step's batch, as "ID#CLIP"."""
+        return tuple(name for name, _, _ in self._drawn(step))
 
     def __call__(self, step: int) -> Batch:
-        """A step's clips, padded to the longest."""
-        held, config = self._open(), self.config
-        chosen = self._choose(step)
-        streams, rows = [], []
-        for index, epoch in chosen:
-            stream = held.tokens[held.offsets[index] : held.offsets[index + 1]]
-            row = held.keywords[index]
-            chance = np.random.default_rng((config.seed, 1, epoch, index))
-            shift = int(chance.integers(SHIFTS)) - SHIFTS // 2 if config.transpose else 0
+        drawn = self._drawn(step)
+        keywords = np.stack([row.astype(np.int64) + T.OFFSETS for _, row, _ in drawn])
+        tensors = {"keywords": torch.from_numpy(keywords), "tokens": padded([stream for _, _, stream in drawn])}
+        return Batch(tuple(name for name, _, _ in drawn), tensors)
+
+    def _drawn(self, step: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        block, place = divmod(step, BLOCK)
+        if self._block is None or self._block[0] != block:
+            if self._order is None:
+                self._songs = self.data.split("train")
+                self._order = Order(len(self._songs), self.config.batch * BLOCK, self.config.seed)
+            songs, epochs = self._order(block), self._order.epoch(block)
+            drawn = [self._clip(int(song), int(epoch)) for song, epoch in zip(songs, epochs, strict=True)]
+            drawn.sort(key=lambda clip: len(clip[2]))
+            size = self.config.batch
+            deal = np.random.default_rng((self.config.seed, block, 1)).permutation(BLOCK)
+            self._block = block, [drawn[n * size : (n + 1) * size] for n in deal]
+        return self._block[1][place]
+
+    def _clip(self, song: int, epoch: int) -> tuple[str, np.ndarray, np.ndarray]:
+        """A song's clip at its `epoch`-th turn: name, keywords, stream. A song without clips passes to the next."""
+        assert self._songs is not None
+        for _ in range(len(self._songs)):
+            made = self._made(song)
+            if count := len(made["keywords"]):
+                break
+            song = (song + 1) % len(self._songs)
+        else:
+            raise ValueError("none of the training items has a clip: they have no regular bars with notes in them")
+        turn, place = divmod(epoch, count)
+        index = int(np.random.default_rng((self.config.seed, song, turn, 2)).permutation(count)[place])
+        draw = np.random.default_rng((self.config.seed, song, epoch, 3))
+        stream = made["tokens"][made["offsets"][index] : made["offsets"][index + 1]]
+        row = made["keywords"][index]
+        shift, hidden = int(draw.integers(-6, 6)), draw.random(len(row)) < self.config.drop_keywords
+        if self.config.transpose:
             stream, row = T.transpose(stream, row, shift)
-            kept = chance.random(len(row)) >= config.drop_keywords
-            streams.append(stream)
-            rows.append(np.where(kept, row, 0))
-        names = tuple(held.names[index] for index, _ in chosen)
-        return Batch(names, {"keywords": torch.from_numpy(np.stack(rows)).long(), "tokens": pad(streams)})
+        return f"{self._songs[song].id}#{index}", np.where(hidden, 0, row), stream[: self.config.net.context + 1]
 
-    def _choose(self, step: int) -> list[tuple[int, int]]:
-        """(clip, epoch) of a step: a pool of shuffled clips is sorted by length, cut and shuffled again."""
-        held, batch = self._open(), self.config.batch
-        pool, place = divmod(step, POOL)
-        indices, epochs = held.order(pool), held.order.epoch(pool)
-        by_length = np.argsort(held.lengths[indices], kind="stable").reshape(POOL, batch)
-        chosen = by_length[np.random.default_rng((self.config.seed, 2, pool)).permutation(POOL)[place]]
-        return [(int(indices[n]), int(epochs[n])) for n in chosen]
-
-    def _open(self) -> _Held:
-        if self._held is None:
-            self._held = _Held(self.data, self.config)
-        return self._held
+    def _made(self, song: int) -> dict[str, np.ndarray]:
+        if song not in self._held:
+            assert self._songs is not None
+            if len(self._held) >= self.KEPT:
+                self._held.pop(next(iter(self._held)))
+            self._held[song] = self.data.derived(clips, self._songs[song])
+        return self._held[song]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": None}
+        return {"config": self.config, "data": self.data}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.config, self.data = state["config"], state["data"]
+        self._start()
 
 
-class _Held:
-    """The training clips, flat."""
-
-    def __init__(self, data: Snapshot, config: ComposeConfig) -> None:
-        streams, rows, lengths, names = [], [], [], []
-        for item in data.split("train"):
-            found = data.derived(clips, item)
-            sizes = np.diff(found["offsets"])
-            kept = np.flatnonzero(sizes <= config.net.context)
-            for index in kept:
-                streams.append(found["tokens"][found["offsets"][index] : found["offsets"][index + 1]])
-                names.append(f"{item.id}#{index}")
-            lengths.append(sizes[kept])
-            rows.append(found["keywords"][kept])
-        self.names = names
-        self.lengths = np.concatenate(lengths)
-        self.tokens = np.concatenate(streams)
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.keywords = np.concatenate(rows)
-        self.order = Order(len(names), config.batch * POOL, config.seed)
-
-
-def pad(streams: Sequence[np.ndarray]) -> Tensor:
-    """Streams as one tensor "batch time" of int64, padded at the end."""
-    made = np.full((len(streams), max(map(len, streams))), T.PAD, np.int64)
-    for row, stream in zip(made, streams, strict=True):
-        row[: len(stream)] = stream
-    return torch.from_numpy(made)
-
-
-def per_token(scores: Sequence[Score]) -> float:
-    """Mean over all tokens of all clips, so that a long clip counts for its length."""
-    count = math.fsum(score.values["tokens"] for score in scores)
-    return math.fsum(s.values["note NLL"] * s.values["tokens"] for s in scores) / count if count else math.nan
-
-
-NLL = Metric("note NLL", "lower", "nats/token", per_token)
-"""Negative log-likelihood of the tokens of notes (position, pitch, velocity, duration) given all before them."""
+def padded(streams: Sequence[np.ndarray]) -> Tensor:
+    """Streams of different lengths as one tensor, "batch time" of int64, with PAD behind the shorter ones."""
+    out = np.full((len(streams), max(len(stream) for stream in streams)), T.PAD, np.int64)
+    for line, stream in zip(out, streams, strict=True):
+        line[: len(stream)] = stream
+    return torch.from_numpy(out)
 
 
 class Compose(Recipe[ComposeConfig]):
-    """Teach the decoder to continue streams, given any subset of their keywords."""
+    """Keywords -> one part of 4 or 8 bars.
+
+    The loss is the mean cross-entropy of the stream's tokens, chords included; keywords are given, never predicted.
+    "note NLL" leaves chords out: nats a token over Bar, Position, Pitch, Velocity, Duration and EOS, given keywords
+    and chords; the mean of a clip's tokens, then of the clips, each weighing the same.
+    """
 
     Config = ComposeConfig
-    presets: ClassVar[Mapping[str, ComposeConfig]] = {
+    presets: ClassVar[Mapping[str, Config]] = {
         "tiny": ComposeConfig(
-            net=NetConfig(layers=3, width=128, heads=4, ff=512, context=768), steps=600, batch=8, warmup=30, lr=2e-3,
-            ema=0.99, clips_per_song=3, evaluate=100,
+            batch=12, lr=3e-3, net=NetConfig(layers=4, width=128, heads=4, inner=512, context=512), clips_per_song=2
         ),
-        "small": ComposeConfig(evaluate=500),
-    }  # fmt: skip
-    goal = NLL
-    gates = (Gate(NLL, 2.2),)
+        "small": ComposeConfig(precision="bf16"),
+    }
+    goal = Metric("note NLL", "lower", "nats/token")
+    gates = (Gate(goal, 1.5),)
     clock = "tokens"
 
     @staticmethod
-    def batches(config: ComposeConfig, data: Snapshot | None) -> Clips:
-        """The training clips."""
-        assert data is not None
+    def batches(config: ComposeConfig, data: Snapshot) -> Clips:
         return Clips(config, data)
 
-    def __init__(self, config: ComposeConfig, data: Snapshot | None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, config: ComposeConfig, data: Snapshot, device: torch.device | str = "cpu") -> None:
         super().__init__(config, data, device)
-        self.net = Music(MusicConfig(net=config.net)).net.to(device)
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        others = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.net = Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS)).to(device)
+        matrices = [p for p in self.net.parameters() if p.ndim >= 2]
+        others = [p for p in self.net.parameters() if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": config.decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser("net", groups, betas=(0.9, 0.95))
 
-    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor | float]:
-        """Cross-entropy over the stream's tokens."""
+    def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
+        """One update. `tokens`: those that were learned from."""
         tokens = batch["tokens"]
-        real = tokens != T.PAD
-        hidden = self.net.hidden(batch["keywords"], tokens)
-        loss = F.cross_entropy(self.net.logits(hidden[real]).float(), tokens[real])
+        logits = self.net(batch["keywords"], tokens[:, :-1])
+        targets = tokens[:, 1:]
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=T.PAD)
         self.update("net", loss)
-        return {"loss": loss.detach(), "tokens": int(real.sum())}
+        return {"loss": loss.detach(), "tokens": float((targets != T.PAD).sum())}
 
     def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
-        """Score held-out clips one by one; the first few also show what the model composes for their keywords."""
-        assert self.data is not None
-        shown = 0
+        """A score for each of a song's clips ("ID#CLIP"); one clip of each of the first `samples` songs comes with
+        what the network composes from that clip's keywords and chords."""
+        shown = self._shown(items)
+        self.net.eval()
         for item in items:
-            found = self.data.derived(clips, item)
-            sizes = np.diff(found["offsets"])
-            fitting = np.flatnonzero(sizes <= self.config.net.context)
-            most = min(self.config.clips_per_song, len(fitting))
-            for index in fitting[[(2 * n + 1) * len(fitting) // (2 * most) for n in range(most)]]:
-                stream = found["tokens"][found["offsets"][index] : found["offsets"][index + 1]]
-                row = found["keywords"][index]
-                values = self._nll(stream, row)
-                sample: dict[str, Any] = {}
-                natural: dict[str, Any] = {}
-                if shown < self.config.samples and index == fitting[len(fitting) // 2]:
-                    shown += 1
-                    model = self.model()
-                    sample = model.answer_to(row, seed=shown, bpm=float(found["bpm"][index]))
-                    natural = model.show(stream, row, bpm=float(found["bpm"][index]))
-                yield Score(f"{item.id}#{index}", item.group, values, sample, natural)
+            made = self.data.derived(clips, item)
+            count = len(made["keywords"])
+            wanted = min(count, self.config.clips_per_song or count)
+            places = [(2 * n + 1) * count // (2 * wanted) for n in range(wanted)]
+            streams = [made["tokens"][made["offsets"][n] : made["offsets"][n + 1]] for n in places]
+            for first in range(0, wanted, 16):
+                part = slice(first, first + 16)
+                values = self._values(made["keywords"][places[part]], streams[part])
+                for n, stream, value in zip(places[part], streams[part], values, strict=True):
+                    sample: Mapping[str, Media] = {}
+                    natural: Mapping[str, Media] = {}
+                    if shown.get(item.id, -1) % wanted == places.index(n) and item.id in shown:
+                        sample, natural, valid = self._composed(item.id, made["keywords"][n], stream)
+                        value = {**value, "validity": valid}
+                    yield Score(f"{item.id}#{n}", item.group, value, sample, natural)
 
-    def _nll(self, stream: np.ndarray, row: np.ndarray) -> dict[str, float]:
-        tokens = torch.from_numpy(stream.astype(np.int64))[None].to(self.device)
-        keywords = torch.from_numpy(row.astype(np.int64))[None].to(self.device)
-        losses = F.cross_entropy(self.net(keywords, tokens)[0].float(), tokens[0], reduction="none")
-        note = (tokens[0] >= T.POSITION) & (tokens[0] < T.CHORD)
-        return {"note NLL": losses[note].mean().item(), "tokens": float(note.sum())}
+    def model(self) -> Model:
+        from daybreak.systems.music.model import Music, MusicConfig
 
-    def model(self) -> Music:
-        """The model around this recipe's network."""
-        model = Music(MusicConfig(net=self.config.net))
-        model.net = self.net
-        return model
+        made = Music(MusicConfig(net=self.config.net, templates=self._templates()), net=self.net)
+        return made
+
+    def _shown(self, items: Sequence[Item]) -> dict[str, int]:
+        """The items that come with a sample, numbered. They do not change where an evaluation goes on in its midst."""
+        if not items:
+            return {}
+        from daybreak.lab.evaluate import spread
+
+        split = self.data.split(items[0].split)
+        most = self.config.evaluate_items
+        first = spread(split, most) if most else [split[n] for n in range(min(self.config.samples, len(split)))]
+        return {item.id: n for n, item in enumerate(first[: self.config.samples])}
+
+    @torch.inference_mode()
+    def _values(self, rows: np.ndarray, streams: Sequence[np.ndarray]) -> list[dict[str, float]]:
+        keywords = torch.from_numpy(rows.astype(np.int64) + T.OFFSETS).to(self.device)
+        tokens = padded([stream[: self.config.net.context + 1] for stream in streams]).to(self.device)
+        logits = self.net(keywords, tokens[:, :-1]).float()
+        targets = tokens[:, 1:]
+        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        note = (targets != T.PAD) & (targets < T.CHORD)
+        pitch = (targets >= T.PITCH) & (targets < T.VELOCITY)
+        found = (logits.argmax(-1) == targets).float()
+        counts = note.sum(1).clamp(min=1)
+        nll, likeliest = (losses * note).sum(1) / counts, (found * note).sum(1) / counts
+        pitches = (losses * pitch).sum(1) / pitch.sum(1).clamp(min=1)
+        names = ("note NLL", "pitch NLL", "top-1")
+        return [
+            dict(zip(names, values, strict=True)) for values in torch.stack([nll, pitches, likeliest], 1).tolist()
+        ]
+
+    def _composed(
+        self, name: str, row: np.ndarray, stream: np.ndarray
+    ) -> tuple[dict[str, Media], dict[str, Media], float]:
+        from daybreak.systems.music.decode import Rules, sample
+        from daybreak.systems.music.model import shown, valid
+
+        metre = T.METRES[str(T.value(row, "metre"))]
+        _, chords, bars = T.decode(stream, metre.beats)
+        window = tuple(int(T.value(row, field) or 0) for field in ("min_velocity", "max_velocity"))
+        rules = Rules(bars, metre.beats, (window[0], window[1]), chords if len(chords) else None, bool(len(chords)))
+        seed = int.from_bytes(hashlib.blake2b(f"{name}".encode(), digest_size=4).digest())
+        made = sample(self.net, [row], rules, seed, self.config.temperature, self.config.top_p)[0]
+        return shown(row, made), shown(row, stream), float(valid(row, made, bars))
+
+    def _templates(self) -> list[list[int]]:
+        """Rows of keywords of the training songs, a clip of each in turn."""
+        songs = self.data.split("train")
+        rows: list[list[int]] = []
+        count = min(len(songs), TEMPLATES)
+        for n in range(count):
+            made = self.data.derived(clips, songs[n * len(songs) // count])["keywords"]
+            rows += made[np.linspace(0, len(made) - 1, max(1, TEMPLATES // count)).astype(int)].tolist() if len(made) else []
+        return rows[:TEMPLATES]

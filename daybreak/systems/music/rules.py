@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from daybreak.media.midi import Midi
 from daybreak.systems.music import harmony, score
 from daybreak.systems.music import tokens as T
+
+if TYPE_CHECKING:
+    from daybreak.lab.lake import Draft
 
 MAJOR = ((0, "maj"), (2, "min"), (4, "min"), (5, "maj"), (7, "maj"), (9, "min"))
 MINOR = ((0, "min"), (3, "maj"), (5, "min"), (7, "min"), (8, "maj"), (10, "maj"))
@@ -51,12 +55,16 @@ STYLES = (
 )  # fmt: skip
 
 
-def songs(count: int = 60, seed: int = 0) -> Iterator[tuple[str, str, Midi]]:
-    """(name, genre, song) of `count` songs, the styles in turn."""
-    for number in range(count):
-        style = STYLES[number % len(STYLES)]
-        chance = np.random.default_rng((seed, number))
-        yield f"{style.genre}-{number:03d}", style.genre, song(style, chance)
+def songs(rounds: int = 10, seed: int = 0) -> Iterator[Draft]:
+    """Songs, the styles in turn; the last of each style are for validation and test."""
+    from daybreak.lab.lake import Draft, Split
+
+    for number in range(rounds * len(STYLES)):
+        style, turn = STYLES[number % len(STYLES)], number // len(STYLES)
+        midi = song(style, np.random.default_rng((seed, number)))
+        split: Split = "test" if turn == rounds - 1 else "validation" if turn == rounds - 2 else "train"
+        name = f"{style.genre}-{number:03d}"
+        yield Draft(name, name, {"mid": midi.to_bytes()}, {"genre": style.genre, "made": "by rule"}, split)
 
 
 def song(style: Style, chance: np.random.Generator) -> Midi:

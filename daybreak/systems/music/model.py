@@ -1,0 +1,211 @@
+"""The public composer: a request in, clips out. It joins request, sampling and media, and owns none of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from daybreak.errors import UserError
+from daybreak.lab.model import Model, Response, action
+from daybreak.media import Media
+from daybreak.media.audio import Audio, Mp3
+from daybreak.media.midi import Midi
+from daybreak.media.svg import Svg
+from daybreak.media.synth import render
+from daybreak.systems.music import harmony, instruments, metrics
+from daybreak.systems.music import request as requests
+from daybreak.systems.music import tokens as T
+from daybreak.systems.music.decode import Rules, sample
+from daybreak.systems.music.net import Decoder, NetConfig
+from daybreak.systems.music.request import Compose
+
+TPQ = 480
+
+
+class MusicConfig(BaseModel):
+    """What a composer is made of, beside its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    net: NetConfig = NetConfig()
+    """The network."""
+    templates: list[list[int]] = []
+    """Rows of keywords of training clips, from which requests are completed; what they hold is what was taught."""
+
+
+class Keyword(BaseModel):
+    """One line of a clip's report."""
+
+    name: str
+    asked: str
+    """What the clip was to be."""
+    got: str
+    """What it is, measured on its notes or read in its file."""
+    holds: bool
+    drawn: bool
+    """The request left it out; it was drawn from the seed."""
+
+
+class Clip(Response):
+    """One composed clip."""
+
+    midi: Midi
+    """The clip, with request, seed and model in a text event."""
+    sound: Audio
+    """A preview."""
+    roll: Svg
+    """The piano roll."""
+    report: list[Keyword]
+    """Asked and got, keyword by keyword."""
+
+
+class Composition(Response):
+    """What `compose` answers."""
+
+    clips: list[Clip]
+
+
+class Music(Model):
+    """A composer of single parts."""
+
+    Config = MusicConfig
+
+    def __init__(self, config: MusicConfig, net: Decoder | None = None) -> None:
+        super().__init__(config)
+        self.net = net or Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS)).eval()
+
+    @action
+    def compose(self, request: Compose) -> Composition:
+        """Compose clips that obey the keywords."""
+        said = requests.asked(request)
+        self._check(said)
+        training = self.net.training
+        self.net.eval()
+        try:
+            return Composition(clips=[self._clip(request, said, n) for n in range(request.n)])
+        finally:
+            self.net.train(training)
+
+    def describe(self) -> dict[str, Any]:
+        """What these weights were taught, by keyword."""
+        taught = {name: list(self._taught(name)) for name in ("role", "genre", "metre", "bars")}
+        return {**taught, "most_bars": self.most_bars}
+
+    @property
+    def most_bars(self) -> int:
+        """Bars for which the context has room: 32 tokens a bar, what a dense one needs."""
+        return max(1, min(T.MOST_BARS, self.config.net.context // 32))
+
+    @cached_property
+    def name(self) -> str:
+        """Twelve letters of the weights' hash."""
+        digest = hashlib.sha256()
+        for weight in self.net.state_dict().values():
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def _taught(self, name: str) -> tuple[str | int, ...]:
+        seen = {row[T.COLUMN[name]] for row in self.config.templates}
+        return tuple(value for n, value in enumerate(T.FIELDS[name], 1) if n in seen)
+
+    def _check(self, said: dict[str, Any]) -> None:
+        for name in ("genre", "role", "metre"):
+            if name in said and self.config.templates and said[name] not in self._taught(name):
+                known = ", ".join(map(str, self._taught(name)))
+                raise UserError(
+                    f"{name} {said[name]!r} was not taught to this model; it knows {known or 'no ' + name}"
+                )
+        if said.get("bars", 1) > self.most_bars:
+            raise UserError(f"bars is 1 to {self.most_bars} for this model's context, not {said['bars']}")
+
+    def _clip(self, request: Compose, said: dict[str, Any], n: int) -> Clip:
+        draw = np.random.default_rng((request.seed, n))
+        full = requests.complete(said, self.config.templates, draw)
+        full["bars"] = min(full["bars"], self.most_bars)
+        metre = T.METRES[full["metre"]]
+        chords = requests.spread(full["chords"], full["bars"], full["metre"]) if "chords" in full else None
+        taught = self._taught("chords")
+        harmonic = chords is not None or not taught or "with" in taught
+        row = requests.row_of(full, harmonic, {int(bars) for bars in self._taught("bars")})
+        window = full["min_velocity"] // 4, full["max_velocity"] // 4
+        rules = Rules(full["bars"], metre.beats, window, chords, harmonic)
+        seed = int(draw.integers(2**31))
+        stream = sample(self.net, [row], rules, seed, request.temperature, request.top_p)[0]
+        notes, changes, _ = T.decode(stream, metre.beats)
+        full.setdefault("chords", " ".join(harmony.chord_name(c, b) for _, c, b in changes.tolist()))
+        about = {
+            "made by": "daybreak music",
+            "model": self.name,
+            "seed": request.seed,
+            "clip": n,
+            "request": said,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "keywords": full,
+        }
+        midi = to_midi(notes, changes, full, json.dumps(about, ensure_ascii=False))
+        got = metrics.keywords(midi)
+        report = []
+        for name in (field for field in Compose.model_fields if field in full):
+            holds = metrics.holds(name, full[name], got)
+            report.append(
+                Keyword(name=name, asked=str(full[name]), got=str(got.get(name, "")), holds=holds, drawn=name not in said)
+            )
+        return Clip(midi=midi, sound=midi.sound(), roll=midi.roll(), report=report)
+
+
+def to_midi(notes: T.Notes, chords: T.Changes, keywords: dict[str, Any], text: str = "") -> Midi:
+    """A clip as a MIDI file: tempo, key, time signature, program, chords as markers, the end of its last bar marked."""
+    import symusic as S
+
+    metre = T.METRES[keywords["metre"]]
+    unit = int(TPQ * metre.quarters) // T.PER_BEAT
+    end = keywords["bars"] * metre.beats * T.PER_BEAT
+    score = S.Score(TPQ)
+    score.tempos.append(S.Tempo(0, keywords["bpm"]))
+    score.time_signatures.append(S.TimeSignature(0, metre.numerator, metre.denominator))
+    if key := keywords.get("key"):
+        sharps, minor = harmony.signature_of_key(key)
+        score.key_signatures.append(S.KeySignature(0, sharps, int(minor)))
+    track = S.Track(keywords.get("role") or "part", instruments.program(keywords.get("instrument", "0")), False)
+    low, high = keywords.get("min_velocity", 1), keywords.get("max_velocity", 127)
+    for onset, duration, pitch, velocity in T.tidy(notes, end).tolist():
+        track.notes.append(S.Note(onset * unit, duration * unit, pitch, min(max(velocity, low), high)))
+    score.tracks.append(track)
+    for onset, chord, bass in chords.tolist():
+        score.markers.append(S.TextMeta(onset * unit, harmony.chord_name(chord, bass)))
+    score.markers.append(S.TextMeta(end * unit, "end"))
+    return Midi.of(score, text)
+
+
+def of_stream(row: np.ndarray, stream: np.ndarray) -> Midi:
+    """A clip of a data set, or one made for its keywords, as a MIDI file."""
+    keywords = {name: value for name in T.FIELDS if (value := T.value(row, name)) is not None}
+    metre = str(keywords.setdefault("metre", "4/4"))
+    notes, chords, bars = T.decode(stream, T.METRES[metre].beats)
+    keywords |= {"bars": bars, "min_velocity": 1, "max_velocity": 127}
+    keywords.setdefault("bpm", 100)
+    return to_midi(notes, chords, keywords)
+
+
+def shown(row: np.ndarray, stream: np.ndarray) -> dict[str, Media]:
+    """A clip to hear and to look at in a page."""
+    midi = of_stream(row, stream)
+    sound = render(midi, 24000)
+    return {"sound": Mp3(sound.samples, sound.rate), "roll": midi.roll()}
+
+
+def valid(row: np.ndarray, stream: np.ndarray, bars: int) -> bool:
+    """Whether a stream is a well-formed clip of so many bars whose MIDI file has every one of its notes."""
+    metre = T.METRES[str(T.value(row, "metre") or "4/4")]
+    try:
+        notes, _, found = T.decode(stream, metre.beats)
+        score = Midi.from_bytes(of_stream(row, stream).to_bytes()).score()
+    except (ValueError, UserError):
+        return False
+    return found == bars and len(notes) > 0 and score.note_num() == len(notes) and int(stream[-1]) == T.EOS

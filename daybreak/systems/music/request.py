@@ -1,0 +1,169 @@
+"""What a composer can be asked, and how what was left out is filled in. It knows words and ranges; no networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
+
+from daybreak.errors import UserError, nearest
+from daybreak.lab.model import Request
+from daybreak.systems.music import harmony, instruments
+from daybreak.systems.music import tokens as T
+
+
+def _said(check: Any) -> AfterValidator:
+    """A check that raises `UserError`, as pydantic wants it."""
+
+    def checked(value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return str(check(value))
+        except UserError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
+
+
+def _one_of(name: str) -> AfterValidator:
+    def check(value: str) -> str:
+        said = value.strip().lower().replace(" ", "_").replace("-", "_")
+        if said not in T.FIELDS[name]:
+            raise UserError(f"unknown {name} {value!r}; {nearest(said, [str(v) for v in T.FIELDS[name]])}")
+        return said
+
+    return _said(check)
+
+
+def _instrument(value: str) -> str:
+    return instruments.PROGRAMS[instruments.program(value)]
+
+
+def _chords(value: str) -> str:
+    names = [name for name in re.split(r"[\s,|]+", value) if name]
+    if not names:
+        raise UserError("there is no chord in the progression; write it like 'Am G F E'")
+    return " ".join(harmony.chord_name(*harmony.parse_chord(name)) for name in names)
+
+
+class Compose(Request):
+    """Keywords, all of them optional. What is left out is drawn from the seed and recorded."""
+
+    bpm: int | None = Field(None, ge=20, le=300)
+    """Quarter notes a minute, 20 to 300."""
+    key: Annotated[str | None, _said(harmony.parse_key)] = None
+    """Key: "C minor", "Eb major", "F#m"."""
+    genre: Annotated[str | None, _one_of("genre")] = None
+    """Genre, where the model was taught any."""
+    instrument: Annotated[str | None, _said(_instrument)] = None
+    """General MIDI instrument: a name, a family or a number. It decides the sound, not the notes."""
+    role: Annotated[str | None, _one_of("role")] = None
+    """The part's role: main_melody, sub_melody, accompaniment, bass, pad or riff."""
+    metre: Annotated[str | None, _one_of("metre")] = None
+    """Time signature: 4/4, 3/4, 6/8 and others."""
+    bars: int | None = Field(None, ge=1, le=T.MOST_BARS)
+    """Number of bars."""
+    chords: Annotated[str | None, _said(_chords)] = Field(None, max_length=2000)
+    """Chord progression, spread evenly over the bars: "Am G F E"."""
+    pitch_range: Annotated[str | None, _one_of("pitch_range")] = None
+    """Where the mean pitch lies: very_low, low, mid_low, mid, mid_high, high or very_high."""
+    min_velocity: int | None = Field(None, ge=1, le=127)
+    """Softest note, 1 to 127."""
+    max_velocity: int | None = Field(None, ge=1, le=127)
+    """Loudest note, 1 to 127."""
+    density: Annotated[str | None, _one_of("density")] = None
+    """Notes a beat: sparse, medium or dense."""
+    rhythm: Annotated[str | None, _one_of("rhythm")] = None
+    """standard or triplet."""
+    n: int = Field(1, ge=1, le=64)
+    """Clips to compose."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """The same seed and request give the same clips."""
+    temperature: float = Field(1.0, ge=0, le=4)
+    """Above 1 bolder, below 1 safer; 0 takes the likeliest note each time."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Probability mass from which a note is drawn."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Compose:
+        if self.min_velocity and self.max_velocity and self.min_velocity > self.max_velocity:
+            raise ValueError(f"min_velocity {self.min_velocity} is above max_velocity {self.max_velocity}")
+        return self
+
+
+def asked(request: Compose) -> dict[str, Any]:
+    """The keywords that were said, without the knobs of sampling."""
+    knobs = {"n", "seed", "temperature", "top_p"}
+    return {name: value for name, value in request.model_dump(exclude_none=True).items() if name not in knobs}
+
+
+def complete(said: dict[str, Any], templates: Sequence[Sequence[int]], draw: np.random.Generator) -> dict[str, Any]:
+    """All keywords: those said, the others from a training clip that agrees with as many of them as any does."""
+    wanted = {name: v for name, v in said.items() if name in ("key", "genre", "role", "metre", "bars", "pitch_range",
+                                                              "density", "rhythm")}  # fmt: skip
+    if "bpm" in said:
+        wanted["bpm"] = T.tempo(said["bpm"])
+    row = _template(wanted, templates, draw)
+    full: dict[str, Any] = {
+        "bpm": 100, "key": "C major", "metre": "4/4", "bars": 8, "role": "main_melody", "pitch_range": "mid",
+        "min_velocity": 60, "max_velocity": 103, "density": "medium", "rhythm": "standard",
+    }  # fmt: skip
+    for name in ("bpm", "key", "genre", "metre", "bars", "role", "pitch_range", "density", "rhythm"):
+        if (value := T.value(row, name)) is not None:
+            full[name] = value
+    if (low := T.value(row, "min_velocity")) is not None and (high := T.value(row, "max_velocity")) is not None:
+        full |= {"min_velocity": max(1, int(low) * 4), "max_velocity": int(high) * 4 + 3}
+    full |= said
+    if "min_velocity" not in said:
+        full["min_velocity"] = max(1, min(full["min_velocity"], full["max_velocity"] - 11))
+    if "max_velocity" not in said:
+        full["max_velocity"] = min(127, max(full["max_velocity"], full["min_velocity"] + 11))
+    if "instrument" not in said:
+        usual = instruments.USUAL[full["role"]]
+        full["instrument"] = instruments.PROGRAMS[usual[int(draw.integers(len(usual)))]]
+    return full
+
+
+def _template(wanted: dict[str, Any], templates: Sequence[Sequence[int]], draw: np.random.Generator) -> np.ndarray:
+    if not len(templates):
+        return T.row()
+    rows = np.asarray(templates, np.int16)
+    hits = np.zeros(len(rows), int)
+    weights = {"genre": 8, "role": 8, "metre": 6, "pitch_range": 4, "rhythm": 4, "density": 3, "bars": 2, "key": 1, "bpm": 1}
+    for name, value in wanted.items():
+        if value in T.FIELDS[name]:
+            hits += weights[name] * (rows[:, T.COLUMN[name]] == T.FIELDS[name].index(value) + 1)
+    best = np.flatnonzero(hits == hits.max())
+    return np.asarray(rows[best[int(draw.integers(len(best)))]])
+
+
+def row_of(full: dict[str, Any], chords: bool, taught_bars: set[int]) -> np.ndarray:
+    """The row of keywords that the network reads."""
+    return T.row(
+        bpm=T.tempo(full["bpm"]),
+        bars=full["bars"] if not taught_bars or full["bars"] in taught_bars else None,
+        min_velocity=full["min_velocity"] // 4,
+        max_velocity=full["max_velocity"] // 4,
+        chords="with" if chords else "without",
+        **{name: full.get(name) for name in ("key", "metre", "role", "pitch_range", "density", "rhythm", "genre")},
+    )
+
+
+def spread(chords: str, bars: int, metre: str) -> T.Changes:
+    """A progression's changes, evenly over the bars on whole beats. Raises `UserError` with counts that fit."""
+    names = chords.split()
+    beats = bars * T.METRES[metre].beats
+    if len(names) > beats or beats % len(names):
+        counts = [count for count in range(1, beats + 1) if beats % count == 0]
+        near = sorted(sorted(counts, key=lambda count: abs(count - len(names)))[:3])
+        raise UserError(
+            f"{len(names)} chords do not divide {bars} bars of {metre} into whole beats; "
+            f"{', '.join(map(str, near[:-1]))} or {near[-1]} would" if len(near) > 1 else f"{near[0]} would"
+        )
+    step = beats // len(names) * T.PER_BEAT
+    rows = [(n * step, *harmony.parse_chord(name)) for n, name in enumerate(names)]
+    return T.tidy_chords(np.array(rows, np.int64), beats * T.PER_BEAT)
