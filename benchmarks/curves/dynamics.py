@@ -77,8 +77,10 @@ def _some(rng: np.random.Generator, fault: str, steps: int) -> Iterator[Case]:
         elif fault == "plateau":
             if truth[int(0.65 * steps)] - truth[-1] > 0.001 * progress:
                 continue
-        elif fault != "not learning" and truth[int(0.7 * steps)] - truth[-1] < 0.012 * progress:
-            continue  # it stands still: neither healthy nor a fault on its own
+        elif fault != "not learning" and (
+            truth[int(0.7 * steps)] - truth[-1] < 0.012 * progress or progress < 0.05 * truth[0]
+        ):
+            continue  # it stands still, or hardly learns: neither healthy nor a fault on its own
         yield _case(rng, fault, runs, row, steps)
 
 
@@ -171,7 +173,7 @@ def _logistic(rng: np.random.Generator, steps: int, few: bool = False, shuffled:
     targets = (rng.random((count, 600)) < _chance(np.einsum("rnd,rd->rn", fresh, answer))).astype(float)
     peak = np.exp(rng.uniform(np.log(0.1), np.log(1.0), count)) if few else np.exp(rng.uniform(-5, -2.5, count))
     rate = _rates(rng, steps, peak)
-    weights = rng.normal(0, 1, (count, size)) * 0.3
+    weights = rng.normal(0, 1, (count, size)) * (0.02 if shuffled else 0.3)  # near the prior: nothing to unlearn
     at = np.unique(np.linspace(0, steps, int(rng.integers(8, 35))).astype(int))
     loss, truth, held = np.empty((count, steps)), np.full((count, steps), np.nan), []
     rows = np.arange(count)[:, None]
@@ -184,8 +186,6 @@ def _logistic(rng: np.random.Generator, steps: int, few: bool = False, shuffled:
         x, y = inputs[rows, chosen], labels[rows, chosen]
         if shuffled:
             y = rng.permuted(labels, axis=1)[:, :batch]
-            if step == 0:
-                weights = weights * 0.05  # near the prior from the start: nothing to unlearn
         margin = np.einsum("rbd,rd->rb", x, weights)
         loss[:, step] = _nll(margin, y).mean(1)
         weights = weights - rate[:, step : step + 1] * np.einsum("rb,rbd->rd", _chance(margin) - y, x) / batch

@@ -29,6 +29,15 @@ def case(fault: str, seed: int) -> Case:
         scale = min(scale, 0.1 * progress)
     noise = _noise(rng, steps) * scale * (0.5 + 0.5 * (trend[1:] - trend[-1]) / progress)
     evaluations = np.unique(np.linspace(0, steps, int(rng.integers(4, 40))).astype(int))
+    if fault == "over-fitting" and rng.random() < 0.3:  # the goal has little to gain from the start
+        validation = np.minimum(
+            validation,
+            validation.min()
+            + rng.uniform(0, 0.05) * progress
+            + np.maximum.accumulate(
+                np.where(np.arange(steps + 1) > int(np.argmin(validation)), validation - validation.min(), 0)
+            ),
+        )
     if fault == "over-fitting":
         evaluations = np.unique(np.linspace(0, steps, int(rng.integers(10, 40))).astype(int))
     shaky = progress * np.exp(rng.uniform(np.log(0.001), np.log(0.02)))

@@ -167,7 +167,7 @@ def spikes(record: Record, curve: Curve, limits: Limits = LIMITS, items: Items |
     if not len(typical):
         return None
     # 1.4826 deviations are one standard deviation of normal noise.
-    needed = local * max(limits.spike / 1.4826, limits.spike_tail * float(np.quantile(typical, 0.95)))
+    needed = local * max(limits.spike / 1.4826, limits.spike_tail * float(np.quantile(typical, 0.9)))
     places = [int(p) for p in np.flatnonzero(heights > needed) if _stands_out(values, int(p), float(needed[p]))]
     if len(places) <= max(limits.spike_count, limits.spike_share * len(values)):
         return None
@@ -232,11 +232,14 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
     rise = float(tail[-part:].mean() - tail[:part].mean())
     error = noise * math.sqrt(2 / part)
     progress = float(values[0]) - float(tail[:part].mean())
-    if not (rise > limits.worse_z * error and rise > limits.worse_share * progress > limits.worse_share * 4 * noise):
+    if not (rise > limits.worse_z * error and rise > limits.worse_share * progress):
         return None
-    at = np.searchsorted(curve.steps, steps[best])
+    at = min(int(np.searchsorted(curve.steps, steps[best])), len(curve) - 1)
     then, after = curve.level[max(0, at - 1) : at + 2], curve.level[-max(2, len(curve) // 10) :]
-    if not len(then) or after.mean() > then.mean() + 2 * float(curve.error[min(at, len(curve) - 1)]):
+    if after.mean() > then.mean() + 2 * float(curve.error[at]):
+        return None
+    # Where the goal had never improved, only a loss that surely fell on tells over-fitting from wandering.
+    if progress < 4 * noise and line(curve.level[at:]).z > -limits.worse_z:
         return None
     step = int(steps[best])
     unit = f" {record.goal.unit}" if record.goal.unit else ""
@@ -407,12 +410,16 @@ def _noise(values: Floats) -> float:
 
 
 def _spread(values: Floats) -> float:
-    """Standard deviation around a straight line: noise, and slow wandering too, which second differences miss."""
-    if len(values) < 4:
-        return _noise(values)
-    at = np.arange(len(values)) - (len(values) - 1) / 2
-    residuals = values - values.mean() - at * float(at @ values) / float(at @ at)
-    return max(_noise(values), math.sqrt(float(residuals @ residuals) / (len(values) - 2)))
+    """Standard deviation around the best falling curve: noise, and slow wandering too, which differences miss."""
+    blocks: list[tuple[float, int]] = []
+    for value in values:  # pool adjacent violators
+        level, count = float(value), 1
+        while blocks and blocks[-1][0] < level:
+            before, number = blocks.pop()
+            level, count = (before * number + level * count) / (number + count), number + count
+        blocks.append((level, count))
+    fitted = np.repeat([level for level, _ in blocks], [count for _, count in blocks])
+    return max(_noise(values), float(np.sqrt(((values - fitted) ** 2).mean())))
 
 
 def _heights(values: Floats, curve: Curve) -> tuple[Floats, Floats]:

@@ -48,8 +48,8 @@ class Limits:
     """Not learning: a goal that moved less than this share of its start did not move."""
     spike: float = 12.0
     """Spikes: height above the neighbourhood in median absolute deviations."""
-    spike_tail: float = 5.0
-    """Spikes: the same height in multiples of the noise's 95th percentile, for noise with heavy tails."""
+    spike_tail: float = 8.0
+    """Spikes: the same height in multiples of the noise's 90th percentile, for noise with heavy tails."""
     spike_count: int = 3
     """Spikes: so many are nothing yet."""
     spike_share: float = 0.0005
@@ -62,7 +62,7 @@ class Limits:
     """Over-fitting: the best evaluation lies before this share of the run."""
     flat_tail: float = 0.3
     """Plateau: the shortest last part of a run that may be called flat, as a share of the run."""
-    flat_gain: float = 0.01
+    flat_gain: float = 0.009
     """Plateau: gain in `flat_tail` of a run that is surely not exceeded, as a share of the whole progress."""
     flat_z: float = 1.5
     """Plateau: a slope of so many standard errors is not flat."""
