@@ -20,7 +20,7 @@ class Audio(Media):
     suffix: ClassVar[str] = ".wav"
     largest: ClassVar[int] = 256 * 2**20
 
-    def __init__(self, samples: Float[np.ndarray, "time *channels"], rate: int) -> None:
+    def __init__(self, samples: Float[np.ndarray, time * channels], rate: int) -> None:
         samples = np.array(samples, np.float32)
         if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] not in (1, 2)):
             raise UserError(f"a sound is mono or stereo, not of shape {samples.shape}")

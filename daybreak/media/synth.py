@@ -32,7 +32,7 @@ class Timbre:
 
 PIANO = Timbre((1, 0.55, 0.32, 0.16, 0.1, 0.06, 0.03), 0.004, 1.6, 0.0, 0.12, 1.1)
 TIMBRES = {
-    range(0, 8): PIANO,
+    range(8): PIANO,
     range(8, 16): Timbre((1, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.25), 0.002, 3.0, 0.0, 0.3, 1.5),
     range(16, 24): Timbre((1, 0.7, 0.4, 0.5, 0.1, 0.2), 0.02, 0.0, 1.0, 0.06),
     range(24, 32): Timbre((1, 0.6, 0.4, 0.25, 0.15, 0.08), 0.003, 2.4, 0.0, 0.08, 1.6),
@@ -96,4 +96,4 @@ def _tone(kind: Timbre, pitch: int, seconds: float, rate: int) -> np.ndarray:
     end = np.clip(1 - (time - seconds) / kind.release, 0, 1)
     # Low notes sound softer than high ones of equal amplitude.
     level = 0.16 / sum(kind.partials) * (2.0 ** ((60 - pitch) / 48))
-    return (wave * fall * rise * end**2 * level * 2).astype(np.float32)
+    return np.asarray(wave * fall * rise * end**2 * level * 2, np.float32)

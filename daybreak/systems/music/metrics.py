@@ -13,6 +13,7 @@ import numpy as np
 from daybreak.media.midi import Midi
 from daybreak.systems.music import harmony, instruments
 from daybreak.systems.music import tokens as T
+from daybreak.systems.music.score import END
 
 
 def keywords(midi: Midi) -> dict[str, Any]:
@@ -29,9 +30,9 @@ def keywords(midi: Midi) -> dict[str, Any]:
     for key in score.key_signatures[:1]:
         found["key"] = harmony.key_of_signature(key.key, key.tonality == 1)
     markers = [(m.time, m.text) for m in score.markers]
-    end = next((time for time, text in markers if text == "end"), score.end())
+    end = next((time for time, text in markers if text == END), score.end())
     found["bars"] = int(np.ceil(end / (unit * T.PER_BEAT * metre.beats) - 1e-6))
-    found["chords"] = " ".join(text for _, text in markers if text != "end")
+    found["chords"] = " ".join(text for _, text in markers if text != END)
     for track in score.tracks[:1]:
         if track.name in T.ROLES:
             found["role"] = track.name
@@ -58,7 +59,7 @@ def holds(name: str, asked: Any, got: dict[str, Any]) -> bool:
     if name == "max_velocity":
         return bool(got[name] <= asked)
     if name == "bpm":
-        return abs(got[name] - asked) < 0.01
+        return bool(abs(got[name] - asked) < 0.01)
     if name == "chords":
         merged = [chord for n, chord in enumerate(asked.split()) if n == 0 or chord != asked.split()[n - 1]]
         return bool(got[name].split() == merged)

@@ -17,14 +17,12 @@ from daybreak.media.audio import Audio, Mp3
 from daybreak.media.midi import Midi
 from daybreak.media.svg import Svg
 from daybreak.media.synth import render
-from daybreak.systems.music import harmony, instruments, metrics
+from daybreak.systems.music import harmony, instruments, metrics, score
 from daybreak.systems.music import request as requests
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.decode import Rules, sample
 from daybreak.systems.music.net import Decoder, NetConfig
 from daybreak.systems.music.request import Compose
-
-TPQ = 480
 
 
 class MusicConfig(BaseModel):
@@ -99,7 +97,7 @@ class Music(Model):
     @property
     def most_bars(self) -> int:
         """Bars for which the context has room: 32 tokens a bar, what a dense one needs."""
-        return max(1, min(T.MOST_BARS, self.config.net.context // 32))
+        return max(1, min(T.MOST_BARS, int(self.config.net.context) // 32))
 
     @cached_property
     def name(self) -> str:
@@ -117,9 +115,7 @@ class Music(Model):
         for name in ("genre", "role", "metre"):
             if name in said and self.config.templates and said[name] not in self._taught(name):
                 known = ", ".join(map(str, self._taught(name)))
-                raise UserError(
-                    f"{name} {said[name]!r} was not taught to this model; it knows {known or 'no ' + name}"
-                )
+                raise UserError(f"{name} {said[name]!r} was not taught to this model; it knows {known or 'no ' + name}")
         if said.get("bars", 1) > self.most_bars:
             raise UserError(f"bars is 1 to {self.most_bars} for this model's context, not {said['bars']}")
 
@@ -154,33 +150,30 @@ class Music(Model):
         for name in (field for field in Compose.model_fields if field in full):
             holds = metrics.holds(name, full[name], got)
             report.append(
-                Keyword(name=name, asked=str(full[name]), got=str(got.get(name, "")), holds=holds, drawn=name not in said)
+                Keyword(
+                    name=name, asked=str(full[name]), got=str(got.get(name, "")), holds=holds, drawn=name not in said
+                )
             )
         return Clip(midi=midi, sound=midi.sound(), roll=midi.roll(), report=report)
 
 
 def to_midi(notes: T.Notes, chords: T.Changes, keywords: dict[str, Any], text: str = "") -> Midi:
-    """A clip as a MIDI file: tempo, key, time signature, program, chords as markers, the end of its last bar marked."""
-    import symusic as S
-
-    metre = T.METRES[keywords["metre"]]
-    unit = int(TPQ * metre.quarters) // T.PER_BEAT
-    end = keywords["bars"] * metre.beats * T.PER_BEAT
-    score = S.Score(TPQ)
-    score.tempos.append(S.Tempo(0, keywords["bpm"]))
-    score.time_signatures.append(S.TimeSignature(0, metre.numerator, metre.denominator))
-    if key := keywords.get("key"):
-        sharps, minor = harmony.signature_of_key(key)
-        score.key_signatures.append(S.KeySignature(0, sharps, int(minor)))
-    track = S.Track(keywords.get("role") or "part", instruments.program(keywords.get("instrument", "0")), False)
-    low, high = keywords.get("min_velocity", 1), keywords.get("max_velocity", 127)
-    for onset, duration, pitch, velocity in T.tidy(notes, end).tolist():
-        track.notes.append(S.Note(onset * unit, duration * unit, pitch, min(max(velocity, low), high)))
-    score.tracks.append(track)
-    for onset, chord, bass in chords.tolist():
-        score.markers.append(S.TextMeta(onset * unit, harmony.chord_name(chord, bass)))
-    score.markers.append(S.TextMeta(end * unit, "end"))
-    return Midi.of(score, text)
+    """A clip as a MIDI file."""
+    end = keywords["bars"] * T.METRES[keywords["metre"]].beats * T.PER_BEAT
+    tidied = T.tidy(notes, end)
+    if len(tidied):
+        # A bin of four velocities may reach over the edge of the window that was asked for.
+        tidied[:, 3] = tidied[:, 3].clip(keywords.get("min_velocity", 1), keywords.get("max_velocity", 127))
+    program = instruments.program(keywords.get("instrument", "0"))
+    return score.write(
+        [score.Part(keywords.get("role") or "part", program, tidied)],
+        metre=keywords["metre"],
+        bpm=keywords["bpm"],
+        bars=keywords["bars"],
+        key=keywords.get("key"),
+        chords=chords,
+        text=text,
+    )
 
 
 def of_stream(row: np.ndarray, stream: np.ndarray) -> Midi:
@@ -205,7 +198,7 @@ def valid(row: np.ndarray, stream: np.ndarray, bars: int) -> bool:
     metre = T.METRES[str(T.value(row, "metre") or "4/4")]
     try:
         notes, _, found = T.decode(stream, metre.beats)
-        score = Midi.from_bytes(of_stream(row, stream).to_bytes()).score()
+        held = Midi.from_bytes(of_stream(row, stream).to_bytes()).score().note_num()
     except (ValueError, UserError):
         return False
-    return found == bars and len(notes) > 0 and score.note_num() == len(notes) and int(stream[-1]) == T.EOS
+    return found == bars and len(notes) > 0 and held == len(notes) and int(stream[-1]) == T.EOS

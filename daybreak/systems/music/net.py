@@ -156,10 +156,13 @@ class Block(nn.Module):
             k, v = keys[:, :, : old + time], values[:, :, : old + time]
         mixed = F.scaled_dot_product_attention(q, k, v, mask)
         hidden = hidden + self.drop(self.out(mixed.transpose(1, 2).reshape(batch, time, width)))
-        return hidden + self.drop(self.down(F.gelu(self.up(self.between(hidden)), approximate="tanh")))
+        inner = F.gelu(self.up(self.between(hidden)), approximate="tanh")
+        out: Tensor = hidden + self.drop(self.down(inner))
+        return out
 
 
 def _turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate each pair (i, i + size/2) by its position's angle."""
     cos, sin = turn
-    return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin
+    turned: Tensor = x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin
+    return turned

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from daybreak.errors import UserError
 from daybreak.lab.batches import Batch, Order
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
 from daybreak.systems.music import tokens as T
@@ -145,6 +146,12 @@ class Clips:
         self._start()
 
 
+def _there(data: Snapshot | None) -> Snapshot:
+    if data is None:
+        raise UserError("music needs songs to train on: add some with `daybreak lake add music PATH --licence L`")
+    return data
+
+
 def padded(streams: Sequence[np.ndarray]) -> Tensor:
     """Streams of different lengths as one tensor, "batch time" of int64, with PAD behind the shorter ones."""
     out = np.full((len(streams), max(len(stream) for stream in streams)), T.PAD, np.int64)
@@ -162,7 +169,7 @@ class Compose(Recipe[ComposeConfig]):
     """
 
     Config = ComposeConfig
-    presets: ClassVar[Mapping[str, Config]] = {
+    presets: ClassVar[Mapping[str, ComposeConfig]] = {
         "tiny": ComposeConfig(
             batch=12, lr=3e-3, net=NetConfig(layers=4, width=128, heads=4, inner=512, context=512), clips_per_song=2
         ),
@@ -173,11 +180,12 @@ class Compose(Recipe[ComposeConfig]):
     clock = "tokens"
 
     @staticmethod
-    def batches(config: ComposeConfig, data: Snapshot) -> Clips:
-        return Clips(config, data)
+    def batches(config: ComposeConfig, data: Snapshot | None) -> Clips:
+        return Clips(config, _there(data))
 
-    def __init__(self, config: ComposeConfig, data: Snapshot, device: torch.device | str = "cpu") -> None:
+    def __init__(self, config: ComposeConfig, data: Snapshot | None, device: torch.device | str = "cpu") -> None:
         super().__init__(config, data, device)
+        self.songs = _there(data)
         self.net = Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS)).to(device)
         matrices = [p for p in self.net.parameters() if p.ndim >= 2]
         others = [p for p in self.net.parameters() if p.ndim < 2]
@@ -199,7 +207,7 @@ class Compose(Recipe[ComposeConfig]):
         shown = self._shown(items)
         self.net.eval()
         for item in items:
-            made = self.data.derived(clips, item)
+            made = self.songs.derived(clips, item)
             count = len(made["keywords"])
             wanted = min(count, self.config.clips_per_song or count)
             places = [(2 * n + 1) * count // (2 * wanted) for n in range(wanted)]
@@ -227,7 +235,7 @@ class Compose(Recipe[ComposeConfig]):
             return {}
         from daybreak.lab.evaluate import spread
 
-        split = self.data.split(items[0].split)
+        split = self.songs.split(items[0].split)
         most = self.config.evaluate_items
         first = spread(split, most) if most else [split[n] for n in range(min(self.config.samples, len(split)))]
         return {item.id: n for n, item in enumerate(first[: self.config.samples])}
@@ -246,9 +254,7 @@ class Compose(Recipe[ComposeConfig]):
         nll, likeliest = (losses * note).sum(1) / counts, (found * note).sum(1) / counts
         pitches = (losses * pitch).sum(1) / pitch.sum(1).clamp(min=1)
         names = ("note NLL", "pitch NLL", "top-1")
-        return [
-            dict(zip(names, values, strict=True)) for values in torch.stack([nll, pitches, likeliest], 1).tolist()
-        ]
+        return [dict(zip(names, values, strict=True)) for values in torch.stack([nll, pitches, likeliest], 1).tolist()]
 
     def _composed(
         self, name: str, row: np.ndarray, stream: np.ndarray
@@ -266,10 +272,14 @@ class Compose(Recipe[ComposeConfig]):
 
     def _templates(self) -> list[list[int]]:
         """Rows of keywords of the training songs, a clip of each in turn."""
-        songs = self.data.split("train")
+        songs = self.songs.split("train")
         rows: list[list[int]] = []
         count = min(len(songs), TEMPLATES)
         for n in range(count):
-            made = self.data.derived(clips, songs[n * len(songs) // count])["keywords"]
-            rows += made[np.linspace(0, len(made) - 1, max(1, TEMPLATES // count)).astype(int)].tolist() if len(made) else []
+            made = self.songs.derived(clips, songs[n * len(songs) // count])["keywords"]
+            rows += (
+                made[np.linspace(0, len(made) - 1, max(1, TEMPLATES // count)).astype(int)].tolist()
+                if len(made)
+                else []
+            )
         return rows[:TEMPLATES]

@@ -133,7 +133,17 @@ def _template(wanted: dict[str, Any], templates: Sequence[Sequence[int]], draw: 
         return T.row()
     rows = np.asarray(templates, np.int16)
     hits = np.zeros(len(rows), int)
-    weights = {"genre": 8, "role": 8, "metre": 6, "pitch_range": 4, "rhythm": 4, "density": 3, "bars": 2, "key": 1, "bpm": 1}
+    weights = {
+        "genre": 8,
+        "role": 8,
+        "metre": 6,
+        "pitch_range": 4,
+        "rhythm": 4,
+        "density": 3,
+        "bars": 2,
+        "key": 1,
+        "bpm": 1,
+    }
     for name, value in wanted.items():
         if value in T.FIELDS[name]:
             hits += weights[name] * (rows[:, T.COLUMN[name]] == T.FIELDS[name].index(value) + 1)
@@ -162,7 +172,9 @@ def spread(chords: str, bars: int, metre: str) -> T.Changes:
         near = sorted(sorted(counts, key=lambda count: abs(count - len(names)))[:3])
         raise UserError(
             f"{len(names)} chords do not divide {bars} bars of {metre} into whole beats; "
-            f"{', '.join(map(str, near[:-1]))} or {near[-1]} would" if len(near) > 1 else f"{near[0]} would"
+            f"{', '.join(map(str, near[:-1]))} or {near[-1]} would"
+            if len(near) > 1
+            else f"{near[0]} would"
         )
     step = beats // len(names) * T.PER_BEAT
     rows = [(n * step, *harmony.parse_chord(name)) for n, name in enumerate(names)]

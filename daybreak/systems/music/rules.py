@@ -1,202 +1,337 @@
-"""A composer by rule: small songs in six styles, so that a newcomer's machine has music to learn from.
+"""Songs composed by rule: the data that the project makes itself. For a first run and for tests, never for claims.
 
-Harmony comes from progressions, melody from a motif that is repeated and varied over chord tones, accompaniment from
-the style's figure. The same seed gives the same song. It is marked as made by rule wherever it goes; figures about real
-music are never taken on it.
+Each song has a key, a progression of sections (A A B A), and parts by role in one of eight styles. A melody is made
+of two-bar motifs: a rhythm that returns, strong beats on tones of the chord, steps between them, a close on the tonic.
+It knows keys, chords and time; it knows nothing about files beyond writing one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from daybreak.lab.lake import Draft
 from daybreak.media.midi import Midi
-from daybreak.systems.music import harmony, score
+from daybreak.systems.music import score
 from daybreak.systems.music import tokens as T
 
-if TYPE_CHECKING:
-    from daybreak.lab.lake import Draft
+SONGS = 64
+_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
+_DIATONIC = {
+    "major": ("maj", "min", "min", "maj", "maj", "min", "dim"),
+    "minor": ("min", "dim", "maj", "min", "maj", "maj", "maj"),  # V is major: the leading note
+}
+_SEVENTHS = {
+    "major": ("maj7", "min7", "min7", "maj7", "7", "min7", "hdim7"),
+    "minor": ("min7", "hdim7", "maj7", "min7", "7", "maj7", "7"),
+}
 
-MAJOR = ((0, "maj"), (2, "min"), (4, "min"), (5, "maj"), (7, "maj"), (9, "min"))
-MINOR = ((0, "min"), (3, "maj"), (5, "min"), (7, "min"), (8, "maj"), (10, "maj"))
+Row = tuple[int, int, int, int]
+Player = Callable[["Song", np.random.Generator], list[Row]]
 
 
 @dataclass(frozen=True)
 class Style:
-    """What makes a style: tempo range, metre, progressions by scale step, figures."""
+    """How a genre is played."""
 
     genre: str
+    metres: Sequence[str]
+    tempos: tuple[int, int]
+    progressions: Sequence[Sequence[int]]
+    """Degrees (0 is the tonic), one a bar."""
+    rhythms: Sequence[Sequence[int]]
+    """Durations in twelfths of a beat of a bar's melody; negative: a rest."""
+    sevenths: bool
+    parts: dict[str, str]
+    """Role and way of playing."""
+    loudness: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Song:
+    """What all of a song's parts share."""
+
+    style: Style
+    key: str
     metre: str
-    tempo: tuple[int, int]
-    modes: tuple[str, ...]
-    progressions: tuple[tuple[int, ...], ...]
-    seventh: bool
-    swing: bool
-    figure: str
-    programs: tuple[int, int, int]
-    """Of melody, accompaniment and bass."""
+    bpm: int
+    bars: int
+    chords: T.Changes
+
+    @property
+    def bar(self) -> int:
+        """Twelfths in a bar."""
+        return T.METRES[self.metre].beats * T.PER_BEAT
+
+    def chord(self, at: int) -> tuple[int, tuple[int, ...]]:
+        """Root and intervals of the chord in force."""
+        chord = int(self.chords[np.searchsorted(self.chords[:, 0], at, "right") - 1, 1])
+        root, quality = divmod(chord, len(T.QUALITIES))
+        return root, T.INTERVALS[quality]
+
+    def scale(self) -> tuple[int, list[int]]:
+        """Tonic, and the scale's pitch classes."""
+        root, mode = self.key.split()
+        tonic = T.ROOTS.index(root)
+        return tonic, [(tonic + step) % 12 for step in (_MAJOR if mode == "major" else _MINOR)]
+
+    def loud(self, at: int, draw: np.random.Generator, level: float = 1.0) -> int:
+        """A velocity: louder on strong beats and towards the third quarter of the song."""
+        low, high = self.style.loudness
+        swell = np.sin(np.pi * min(1.0, at / (self.bars * self.bar) / 0.75) / 2)
+        accent = 8 if at % self.bar == 0 else 3 if at % T.PER_BEAT == 0 else 0
+        return int(np.clip((low + (high - low) * swell) * level + accent + draw.integers(-3, 4), 20, 124))
 
 
+def nearest(pitch: int, classes: Sequence[int]) -> int:
+    """The pitch of one of the classes that is nearest; of two equally near the lower.
+
+    >>> nearest(61, [0, 4, 7])
+    60
+    """
+    return min(range(pitch - 6, pitch + 7), key=lambda p: (p % 12 not in classes, abs(p - pitch), p))
+
+
+def melody(song: Song, draw: np.random.Generator, centre: int = 72, sparse: bool = False) -> list[Row]:
+    """Motifs in the form a a' b a: their rhythm returns, their contour too."""
+    tonic, scale = song.scale()
+    rhythms = song.style.rhythms
+    motifs = []
+    for _ in range(2):
+        bars = [rhythms[int(draw.integers(len(rhythms)))] for _ in range(2)]
+        motifs.append((bars, draw.integers(-2, 3, size=64)))
+    rows: list[Row] = []
+    pitch, step = centre, 0
+    for bar in range(song.bars):
+        section = bar // 8 % 4
+        bars, steps = motifs[1 if section == 2 or bar % 8 in (4, 5) else 0]
+        if bar % 4 == 0:
+            pitch, step = centre + int(draw.integers(-2, 3)), 0
+        if sparse and bar % 2 == 0:
+            continue
+        rhythm = bars[bar % 2]
+        if bar % 8 == 7:  # a close: one long note
+            rhythm = (song.bar,)
+        at = bar * song.bar
+        for length in rhythm:
+            if length > 0:
+                root, intervals = song.chord(at)
+                tones = [(root + i) % 12 for i in intervals]
+                aim = int(np.clip(pitch + 2 * int(steps[step % 64]), centre - 9, centre + 11))
+                last = bar == song.bars - 1
+                strong = at % (2 * T.PER_BEAT) == 0 or length >= 2 * T.PER_BEAT
+                pitch = nearest(aim, [tonic] if last else tones if strong else sorted({*scale}))
+                gap = 1 if length > 3 and not last else 0
+                rows.append((at, length - gap, pitch, song.loud(at, draw)))
+                step += 1
+            at += abs(length)
+    return rows
+
+
+def counter(song: Song, draw: np.random.Generator) -> list[Row]:
+    """A second voice that moves where the first rests."""
+    return melody(song, draw, 64, sparse=True)
+
+
+def _voicing(song: Song, at: int, centre: int) -> list[int]:
+    root, intervals = song.chord(at)
+    return sorted({nearest(centre + 2 * n, [(root + i) % 12]) for n, i in enumerate(intervals)})
+
+
+def block(song: Song, draw: np.random.Generator) -> list[Row]:
+    """Chords on the beats: low on the first, high after it (a waltz in three)."""
+    rows: list[Row] = []
+    for at in range(0, song.bars * song.bar, T.PER_BEAT):
+        voicing = _voicing(song, at, 57)
+        if at % song.bar == 0:
+            rows.append((at, 11, voicing[0] - 12, song.loud(at, draw, 0.95)))
+        else:
+            rows += [(at, 9, pitch, song.loud(at, draw, 0.75)) for pitch in voicing]
+    return rows
+
+
+def strum(song: Song, draw: np.random.Generator) -> list[Row]:
+    """Off-beat chords of a pop ballad."""
+    pattern = [(0, 18), (18, 6), (24, 12), (36, 12)] if song.bar == 48 else [(0, 12), (12, 6), (18, 6)]
+    rows: list[Row] = []
+    for start in range(0, song.bars * song.bar, song.bar):
+        for offset, length in pattern:
+            if offset < song.bar:
+                at = start + offset
+                rows += [(at, length - 1, p, song.loud(at, draw, 0.8)) for p in _voicing(song, at, 58)]
+    return rows
+
+
+def arpeggio(song: Song, draw: np.random.Generator) -> list[Row]:
+    """Broken chords: eighths in simple metres, the metre's own eighths in compound ones."""
+    step = 4 if "8" in song.metre else 6
+    shape = [0, 2, 3, 4, 3, 2] if step == 4 else [0, 2, 3, 4, 5, 4, 3, 2]
+    rows: list[Row] = []
+    for n, at in enumerate(range(0, song.bars * song.bar, step)):
+        voicing = _voicing(song, at, 55)
+        ladder = [voicing[0] - 12, *voicing, *(p + 12 for p in voicing)]
+        place = shape[(n % (song.bar // step)) % len(shape)]
+        rows.append((at, step, ladder[min(place, len(ladder) - 1)], song.loud(at, draw, 0.8)))
+    return rows
+
+
+def comp(song: Song, draw: np.random.Generator) -> list[Row]:
+    """Jazz comping: short chords before and after the beat, in swung eighths."""
+    patterns = ([(0, 10), (20, 4)], [(8, 4), (36, 8)], [(0, 4), (20, 10)], [(20, 12)])
+    rows: list[Row] = []
+    for start in range(0, song.bars * song.bar, song.bar):
+        for offset, length in patterns[int(draw.integers(len(patterns)))]:
+            at = start + offset
+            rows += [(at, length, p, song.loud(at, draw, 0.75)) for p in _voicing(song, at, 60)]
+    return rows
+
+
+def walk(song: Song, draw: np.random.Generator) -> list[Row]:
+    """A walking bass: the root, tones of the chord, a half step into the next root."""
+    rows: list[Row] = []
+    for bar in range(song.bars):
+        start = bar * song.bar
+        root, intervals = song.chord(start)
+        following, _ = song.chord(min(start + song.bar, song.bars * song.bar - 1))
+        low = nearest(41, [root])
+        beats = song.bar // T.PER_BEAT
+        line = [low, *(low + intervals[1 + n % (len(intervals) - 1)] for n in range(beats - 2))]
+        line.append(nearest(low + 3, [following]) + int(draw.choice((-1, 1))))
+        rows += [(start + n * 12, 11, p, song.loud(start + n * 12, draw, 0.95)) for n, p in enumerate(line[:beats])]
+    return rows
+
+
+def bass(song: Song, draw: np.random.Generator) -> list[Row]:
+    """Roots and fifths."""
+    rows: list[Row] = []
+    half = song.bar // 2 if song.bar % 24 == 0 else song.bar
+    for at in range(0, song.bars * song.bar, half):
+        root, _ = song.chord(at)
+        low = nearest(40, [root]) + (0 if at % song.bar == 0 else int(draw.choice((0, 7, -5))))
+        rows.append((at, half - 2, low, song.loud(at, draw)))
+    return rows
+
+
+def pad(song: Song, draw: np.random.Generator) -> list[Row]:
+    """Held chords."""
+    ends = [*song.chords[1:, 0].tolist(), song.bars * song.bar]
+    return [
+        (at, min(stop - at, T.LONGEST), pitch, song.loud(at, draw, 0.6))
+        for at, stop in zip(song.chords[:, 0].tolist(), ends, strict=True)
+        for pitch in _voicing(song, at, 62)
+    ]
+
+
+def ostinato(song: Song, draw: np.random.Generator) -> list[Row]:
+    """A figure of sixteenths that stays while the chords move under it."""
+    shape = draw.integers(0, 4, size=8)
+    rows: list[Row] = []
+    for n, at in enumerate(range(0, song.bars * song.bar, 3)):
+        voicing = _voicing(song, at, 60)
+        if n % 4 != 3 or n % 16 == 15:
+            pitch = voicing[int(shape[n % 8]) % len(voicing)]
+            rows.append((at, 3, pitch, song.loud(at, draw, 0.85)))
+    return rows
+
+
+PLAYERS: dict[str, Player] = {
+    "melody": melody, "counter": counter, "block": block, "strum": strum, "arpeggio": arpeggio, "comp": comp,
+    "walk": walk, "bass": bass, "pad": pad, "ostinato": ostinato,
+}  # fmt: skip
+_FOUR = (
+    (12, 12, 12, 12),
+    (18, 6, 12, 12),
+    (24, 12, 12),
+    (6, 6, 12, 24),
+    (12, 6, 6, 12, 12),
+    (-12, 12, 6, 6, 12),
+    (36, 12),
+)
+_SWING = ((8, 4, 8, 4, 12, 12), (12, 8, 4, 24), (-12, 8, 4, 8, 4, 12), (4, 4, 4, 12, 24), (20, 4, 12, 12))
+_THREE = ((12, 12, 12), (24, 12), (18, 6, 12), (36,), (12, 6, 6, 12))
+_SIX = ((8, 4, 8, 4), (4, 4, 4, 12), (12, 8, 4), (24,), (12, 4, 4, 4))
+_SLOW = ((24, 24), (36, 12), (48,), (12, 12, 24), (-12, 12, 24))
 STYLES = (
-    Style("pop", "4/4", (76, 124), ("major", "minor"), ((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4)), False, False, "block",
-          (80, 0, 33)),
-    Style("jazz", "4/4", (100, 180), ("major",), ((1, 4, 0, 5), (0, 5, 1, 4), (2, 5, 1, 4)), True, True, "comp",
-          (65, 0, 32)),
-    Style("new_age", "4/4", (60, 84), ("major", "minor"), ((0, 3, 5, 4), (5, 3, 0, 4)), False, False, "arpeggio",
-          (73, 46, 48)),
-    Style("cinematic", "4/4", (84, 120), ("minor",), ((0, 4, 1, 5), (0, 5, 4, 1)), False, False, "ostinato",
-          (61, 48, 42)),
-    Style("waltz", "3/4", (132, 186), ("major", "minor"), ((0, 0, 4, 4), (0, 3, 4, 0)), False, False, "waltz",
-          (40, 21, 32)),
-    Style("folk", "6/8", (90, 132), ("major", "minor"), ((0, 3, 0, 4), (0, 4, 5, 3)), False, False, "jig", (73, 24, 32)),
+    Style("pop", ("4/4",), (72, 120), ((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4)), _FOUR, False,
+          {"main_melody": "melody", "sub_melody": "counter", "accompaniment": "strum", "bass": "bass"}, (62, 92)),
+    Style("jazz", ("4/4",), (100, 180), ((1, 4, 0, 5), (0, 5, 1, 4), (2, 5, 1, 4)), _SWING, True,
+          {"main_melody": "melody", "accompaniment": "comp", "bass": "walk"}, (60, 88)),
+    Style("waltz", ("3/4",), (90, 160), ((0, 0, 4, 4, 4, 4, 0, 0), (0, 3, 4, 0)), _THREE, False,
+          {"main_melody": "melody", "sub_melody": "counter", "accompaniment": "block"}, (58, 90)),
+    Style("new_age", ("4/4",), (60, 84), ((0, 3, 5, 4), (5, 3, 0, 4), (0, 2, 3, 3)), _SLOW, True,
+          {"main_melody": "melody", "accompaniment": "arpeggio", "pad": "pad"}, (44, 72)),
+    Style("cinematic", ("4/4",), (80, 130), ((0, 5, 2, 6), (0, 3, 5, 4), (0, 0, 5, 4)), _SLOW, False,
+          {"main_melody": "melody", "riff": "ostinato", "bass": "bass", "pad": "pad"}, (50, 112)),
+    Style("folk", ("6/8", "6/8", "12/8"), (90, 135), ((0, 3, 0, 4), (0, 4, 5, 3), (0, 0, 3, 4)), _SIX, False,
+          {"main_melody": "melody", "accompaniment": "arpeggio", "bass": "bass"}, (60, 90)),
+    Style("hymn", ("4/4", "3/4"), (66, 92), ((0, 3, 4, 0), (0, 5, 1, 4)), _THREE, False,
+          {"main_melody": "melody", "pad": "pad", "bass": "bass"}, (56, 80)),
+    Style("electronic", ("4/4",), (110, 132), ((5, 3, 0, 4), (0, 0, 5, 3)), _FOUR, False,
+          {"main_melody": "melody", "riff": "ostinato", "bass": "bass", "pad": "pad"}, (70, 104)),
 )  # fmt: skip
 
 
-def songs(rounds: int = 10, seed: int = 0) -> Iterator[Draft]:
-    """Songs, the styles in turn; the last of each style are for validation and test."""
-    from daybreak.lab.lake import Draft, Split
-
-    for number in range(rounds * len(STYLES)):
-        style, turn = STYLES[number % len(STYLES)], number // len(STYLES)
-        midi = song(style, np.random.default_rng((seed, number)))
-        split: Split = "test" if turn == rounds - 1 else "validation" if turn == rounds - 2 else "train"
-        name = f"{style.genre}-{number:03d}"
-        yield Draft(name, name, {"mid": midi.to_bytes()}, {"genre": style.genre, "made": "by rule"}, split)
-
-
-def song(style: Style, chance: np.random.Generator) -> Midi:
-    """One song of 16 or 32 bars: A A B A of four or eight bars."""
-    tonic, mode = int(chance.integers(12)), str(chance.choice(style.modes))
-    bpm = int(chance.integers(style.tempo[0] // 4, style.tempo[1] // 4 + 1)) * 4
-    beats = T.METRES[style.metre].beats
-    bar = beats * T.PER_BEAT
-    length = int(chance.choice((4, 8)))
-    sections = {name: _section(style, tonic, mode, length, chance) for name in "AB"}
-    melody, backing, bass, changes = [], [], [], []
-    for place, name in enumerate("AABA"):
-        chords, tune = sections[name]
-        start = place * length * bar
-        for n, chord in enumerate(chords):
-            at = start + n * bar
-            changes.append((at, chord, chord // len(T.QUALITIES)))
-            backing += [(at + t, *rest) for t, *rest in _figure(style, chord, bar, place, chance)]
-            following = chords[(n + 1) % length]
-            bass += [(at + t, *rest) for t, *rest in _bass(style, chord, following, bar, chance)]
-        last = place == 3
-        melody += [
-            (start + t, d, p, v)
-            for t, d, p, v in tune
-            if not (last and t >= (length - 1) * bar)  # the last bar holds the tonic
-        ]
-    end = 4 * length * bar
-    final = max((p for *_, p, _ in melody), default=72)
-    melody.append((end - bar, bar, final - (final - tonic) % 12, 84))
-    roles = ("main_melody", "accompaniment", "bass")
-    parts = [
-        score.Part(role, program, T.tidy(np.array(notes, np.int64), end))
-        for role, program, notes in zip(roles, style.programs, (melody, backing, bass), strict=True)
-    ]
-    key = f"{T.ROOTS[tonic]} {mode}"
-    held = T.tidy_chords(np.array(changes), end)
-    return score.write(parts, metre=style.metre, bpm=bpm, key=key, chords=held, text=f"composed by rule: {style.genre}")
-
-
-def _section(style: Style, tonic: int, mode: str, bars: int, chance: np.random.Generator) -> tuple[list[int], list]:
-    """Chords by bar and a melody of (time, duration, pitch, velocity)."""
-    degrees = MAJOR if mode == "major" else MINOR
-    pattern = style.progressions[int(chance.integers(len(style.progressions)))]
-    chords = []
+def compose(number: int) -> tuple[Song, dict[str, T.Notes]]:
+    """The song of that number, always the same: what its parts share, and their notes."""
+    draw = np.random.default_rng((909, number))
+    style = STYLES[number % len(STYLES)]
+    metre = style.metres[int(draw.integers(len(style.metres)))]
+    mode = "minor" if draw.random() < (0.75 if style.genre == "cinematic" else 0.35) else "major"
+    tonic = int(draw.integers(12))
+    bars = int(draw.choice((16, 24, 32)))
+    bar = T.METRES[metre].beats * T.PER_BEAT
+    qualities = (_SEVENTHS if style.sevenths else _DIATONIC)[mode]
+    steps = _MAJOR if mode == "major" else _MINOR
+    sections = [style.progressions[int(draw.integers(len(style.progressions)))] for _ in range(2)]
+    changes = []
     for n in range(bars):
-        step, quality = degrees[pattern[n % len(pattern)]]
-        if style.seventh:
-            quality = {"maj": "7" if step == 7 else "maj7", "min": "min7"}[quality]
-        chords.append((tonic + step) % 12 * len(T.QUALITIES) + T.QUALITIES.index(quality))
-    bar = T.METRES[style.metre].beats * T.PER_BEAT
-    rhythms = [_rhythm(style, bar, chance) for _ in range(2)]
-    scale = sorted(harmony.scale(f"{T.ROOTS[tonic]} {mode}"))
-    if mode == "minor":
-        scale = [p for p in scale if p != (tonic + 11) % 12]
-    ladder = [p for p in range(60, 86) if p % 12 in scale]
-    place = int(chance.integers(4, len(ladder) - 4))
-    contour = chance.integers(-2, 3, size=16)
-    tune = []
-    for n, chord in enumerate(chords):
-        tones = harmony.pitch_classes(chord)
-        rhythm = rhythms[(n % 4) // 2]
-        for index, (at, duration) in enumerate(rhythm):
-            move = int(contour[(index + 4 * (n % 2)) % 16]) + (int(chance.integers(-1, 2)) if n % 4 == 3 else 0)
-            place = min(max(place + move, 0), len(ladder) - 1)
-            if at % (2 * T.PER_BEAT) == 0:  # strong beats fall on chord tones
-                near = sorted(range(len(ladder)), key=lambda i: (abs(i - place), i))
-                place = next((i for i in near if ladder[i] % 12 in tones), place)
-            loud = 92 if at == 0 else 84 if at % T.PER_BEAT == 0 else 74
-            tune.append((n * bar + at, duration, ladder[place], loud))
-    return chords, tune
+        progression = sections[n // 8 % 4 == 2]
+        degree = 0 if n == bars - 1 else progression[n % len(progression)]
+        root = (tonic + steps[degree]) % 12
+        changes.append((n * bar, root * len(T.QUALITIES) + T.QUALITIES.index(qualities[degree]), root))
+    song = Song(
+        style,
+        f"{T.ROOTS[tonic]} {mode}",
+        metre,
+        int(draw.integers(style.tempos[0] // 2, style.tempos[1] // 2 + 1)) * 2,
+        bars,
+        T.tidy_chords(np.array(changes), bars * bar),
+    )
+    if style.rhythms is _THREE and metre == "4/4":
+        song = Song(**{**vars(song), "style": Style(**{**vars(style), "rhythms": _SLOW})})
+    if metre == "12/8":
+        rhythms = [[*a, *b] for a in _SIX for b in _SIX]
+        song = Song(**{**vars(song), "style": Style(**{**vars(style), "rhythms": rhythms})})
+    parts = {}
+    for n, (role, player) in enumerate(style.parts.items()):
+        rows = PLAYERS[player](song, np.random.default_rng((909, number, n)))
+        parts[role] = T.tidy(np.array(rows, np.int64), bars * bar)
+    return song, parts
 
 
-def _rhythm(style: Style, bar: int, chance: np.random.Generator) -> list[tuple[int, int]]:
-    """Onsets and durations of one bar."""
-    if style.metre == "6/8":
-        cells = ((4, 4, 4), (8, 4), (12,))
-    elif style.swing:
-        cells = ((8, 4), (12,), (8, 4), (4, 4, 4))
-    else:
-        cells = ((6, 6), (12,), (6, 3, 3), (9, 3))
-    made, at = [], 0
-    while at < bar:
-        if bar - at >= 24 and chance.random() < 0.2:
-            made.append((at, 24))
-            at += 24
-            continue
-        for length in cells[int(chance.integers(len(cells)))]:
-            made.append((at, length))
-            at += length
-    return made
+PROGRAMS = {"main_melody": 73, "sub_melody": 71, "accompaniment": 0, "bass": 32, "pad": 48, "riff": 46}
+"""General MIDI program by role."""
 
 
-def _voicing(chord: int, low: int) -> list[int]:
-    """The chord's tones upwards from `low`."""
-    root = chord // len(T.QUALITIES)
-    steps = T.INTERVALS[chord % len(T.QUALITIES)]
-    return sorted(low + (root + step - low) % 12 for step in steps)
+def write(song: Song, parts: dict[str, T.Notes]) -> Midi:
+    """A song as a MIDI file that says its key, metre, tempo, chords (markers) and roles (track names)."""
+    return score.write(
+        [score.Part(role, PROGRAMS[role], notes) for role, notes in parts.items()],
+        metre=song.metre,
+        bpm=song.bpm,
+        bars=song.bars,
+        key=song.key,
+        chords=song.chords,
+        text=f"{song.style.genre} in {song.key}, composed by rule",
+    )
 
 
-def _figure(
-    style: Style, chord: int, bar: int, place: int, chance: np.random.Generator
-) -> list[tuple[int, int, int, int]]:
-    tones = _voicing(chord, 52)
-    beat = T.PER_BEAT
-    match style.figure:
-        case "arpeggio":
-            order = [*tones, tones[0] + 12, *reversed(tones[1:])]
-            return [(t, 12, order[(t // 6) % len(order)], 62 + 4 * (t % 24 == 0)) for t in range(0, bar, 6)]
-        case "ostinato":
-            return [(t, 6, tones[(0, 2, 1, 2)[(t // 6) % 4] % len(tones)], 58 + 9 * place) for t in range(0, bar, 6)]
-        case "waltz":
-            return [(t, 10, p, 62) for t in range(beat, bar, beat) for p in tones]
-        case "jig":
-            return [(t, 4, tones[(t // 4) % len(tones)], 64 + 8 * (t % beat == 0)) for t in range(0, bar, 4)]
-        case "comp":
-            hits = ((0, 12), (20, 4), (32, 10)) if chance.random() < 0.5 else ((8, 4), (24, 12), (44, 4))
-            return [(t, d, p, 66) for t, d in hits for p in tones]
-    return [(t, 2 * beat - 2, p, 70 if t == 0 else 62) for t in range(0, bar, 2 * beat) for p in tones]
-
-
-def _bass(
-    style: Style, chord: int, following: int, bar: int, chance: np.random.Generator
-) -> list[tuple[int, int, int, int]]:
-    root = 36 + chord // len(T.QUALITIES)
-    beat = T.PER_BEAT
-    if style.swing:  # a walking bass leads to the next root by a half step
-        aim = 36 + following // len(T.QUALITIES)
-        tones = _voicing(chord, root)
-        walk = [root, tones[1], tones[2], aim + (1 if chance.random() < 0.5 else -1)]
-        return [(n * beat, beat, p, 78) for n, p in enumerate(walk)]
-    if style.figure == "waltz":
-        return [(0, beat, root, 80)]
-    if style.figure in ("arpeggio", "ostinato"):
-        return [(0, bar, root, 70)]
-    return [(0, bar // 2, root, 80), (bar // 2, bar - bar // 2, root + (7 if chance.random() < 0.4 else 0), 74)]
+def songs(count: int = SONGS) -> Iterator[Draft]:
+    """All the songs as drafts; each is a group of its own."""
+    for number in range(count):
+        song, parts = compose(number)
+        name = f"rules/{song.style.genre}-{number:02d}"
+        labels = {"genre": song.style.genre, "composed": "by rule"}
+        yield Draft(name, group=name, parts={"mid": write(song, parts).to_bytes()}, labels=labels)

@@ -1,4 +1,4 @@
-"""Stretches of regular bars -> clips: token streams with their keywords. It knows bars; it knows nothing about files."""
+"""Stretches of regular bars -> clips: streams with their keywords. It knows bars; it knows nothing about files."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def stretches(labels: Mapping[str, object], read: Callable[[str], bytes]) -> Ite
         beyond = seconds > times[-1]
         inside[beyond] = count - 1 + (seconds[beyond] - times[-1]) / (times[-1] - times[-2])
         inside[seconds < times[0]] = -1
-        return np.rint(inside * T.PER_BEAT).astype(np.int64)
+        return np.asarray(np.rint(inside * T.PER_BEAT), np.int64)
 
     score = Midi.from_bytes(read("mid")).score().to("Second")
     parts = []
