@@ -1,0 +1,77 @@
+"""The morning: what a team reads at ten. Words first, then numbers, then pictures.
+
+`write_morning` gathers a night into one plain dict, writes it as data.json, and makes the page and the log from it
+alone. `decide` carries out what the page proposed; `post` sends it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from daybreak.errors import UserError
+from daybreak.lab.morning.proposals import decide
+
+if TYPE_CHECKING:
+    from daybreak.lab.home import Lab
+
+__all__ = ["data_of", "decide", "parse_date", "write_morning"]
+
+LARGEST = 5_000_000
+"""Bytes of a page."""
+MEDIA = 3_800_000
+"""Characters of embedded sounds and pictures to begin with; curves and words take the rest."""
+
+
+def write_morning(lab: Lab, date: date | None = None, now: float | None = None) -> Path:
+    """Write the morning of a date: index.html, log.md and data.json in daily/<date>/. Returns the page's path.
+
+    Args:
+        lab: the lab's folder.
+        date: the local date on which the night ended; today by default.
+        now: epoch seconds; the present by default.
+
+    Raises:
+        UserError: a date in the future, or a folder that cannot be written.
+    """
+    from daybreak.lab.home import write_whole
+    from daybreak.lab.morning.collect import collect
+    from daybreak.lab.morning.log import log
+    from daybreak.lab.morning.page import render
+
+    budget = MEDIA
+    moment = time.time() if now is None else now
+    while True:
+        data = collect(lab, date, moment, budget)
+        page = render(data).encode()
+        if len(page) <= LARGEST or budget == 0:
+            break
+        budget = max(0, budget - (len(page) - LARGEST) - 50_000)
+    folder = lab.daily / data["date"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "data.json", (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+        write_whole(folder / "log.md", log(data).encode())
+        write_whole(folder / "index.html", page)
+    except OSError as error:
+        raise UserError(f"cannot write the morning to {folder}: {error.strerror or error}") from error
+    return Path(folder / "index.html")
+
+
+def parse_date(text: str) -> date | None:
+    """A date as people write it; None for no text. Raises `UserError`."""
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{text!r} is not a date; 2026-11-22 is") from None
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """The data that a page was made from."""
+    found: dict[str, Any] = json.loads((page.parent / "data.json").read_text())
+    return found
