@@ -174,28 +174,38 @@ def read_wandb(folder: Path) -> int:
 
 
 def wandb_reader(folder: str) -> Iterator[int]:
-    """Steps in a .wandb file, read with W&B's own code."""
+    """Steps in a .wandb file: records of W&B's own protobuf in LevelDB's log format."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     steps: set[int] = set()
     for path in Path(folder).rglob("*.wandb"):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while True:
-            try:
-                data = store.scan_data()
-            except Exception:  # the file ends within a record
-                break
-            if data is None:
-                break
+        for data in leveldb_records(path.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
-            if record.HasField("history"):
-                for item in record.history.item:
-                    if "_step" in (item.key, *item.nested_key):
-                        steps.add(int(json.loads(item.value_json)))
+            for item in record.history.item:
+                if "_step" in (item.key, *item.nested_key):
+                    steps.add(int(json.loads(item.value_json)))
     yield len(steps)
+
+
+def leveldb_records(data: bytes) -> Iterator[bytes]:
+    """Whole records of a log: blocks of 32 KiB; a part has a checksum, a length, a kind (whole, first, middle, last).
+
+    Format: https://github.com/google/leveldb/blob/main/doc/log_format.md, here after a file header of 7 bytes.
+    """
+    at, parts = 7, b""
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        body = data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if not 1 <= kind <= 4 or len(body) < length:
+            return
+        parts = body if kind in (1, 2) else parts + body
+        if kind in (1, 4):
+            yield parts
 
 
 READ: dict[str, Callable[[Path], int]] = {
