@@ -67,9 +67,10 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
                 f"{path} was made by a newer daybreak (version {found}, this one knows {version}); upgrade daybreak"
             )
         if found == 0:
-            connection.execute("PRAGMA page_size = 8192")
+            connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 2000")
         if found == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT;")
         return connection

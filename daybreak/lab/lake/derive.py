@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from daybreak.errors import UserError
 from daybreak.lab.database import connect
 from daybreak.lab.lake.item import Broken, Item
 from daybreak.lab.lake.version import version_of
@@ -54,12 +55,9 @@ class Derived:
         return self.computed + self.cached + len(self.broken)
 
 
-def derived(lake: Lake, function: Function, item: Item, versions: dict[str, str]) -> dict[str, np.ndarray]:
-    """One item's arrays, from the cache or computed and cached. `versions` remembers versions between calls."""
-    key = f"{function.__module__}:{function.__qualname__}"
-    version = versions.get(key)
-    if version is None:
-        version = versions[key] = version_of(function)
+def derived(lake: Lake, function: Function, item: Item) -> dict[str, np.ndarray]:
+    """One item's arrays, from the cache or computed and cached."""
+    version = version_of(function)
     cache = _cache(lake)
     row = cache.execute(SELECT, (version, item.id)).fetchone()
     if row is None:
@@ -108,7 +106,9 @@ def derive(
             elif progress:
                 progress(done)
 
-    results = _parallel(lake, function, missing(), workers) if workers else _here(lake, function, missing())
+    results = (
+        _parallel(lake, function, missing(), workers, version) if workers else _here(lake, function, missing(), version)
+    )
     for rows in results:
         good = [(id, version, data) for id, data, _ in rows if data is not None]
         cache.execute("BEGIN IMMEDIATE")
@@ -125,12 +125,14 @@ Row = tuple[str, bytes | None, str]
 """An item's id, its packed arrays, and where there are none, the reason."""
 
 
-def _here(lake: Lake, function: Function, tasks: Iterable[list[Item]]) -> Iterator[list[Row]]:
+def _here(lake: Lake, function: Function, tasks: Iterable[list[Item]], version: str) -> Iterator[list[Row]]:
     for task in tasks:
-        yield _task(lake, function, task)
+        yield _task(lake, function, task, version)
 
 
-def _parallel(lake: Lake, function: Function, tasks: Iterable[list[Item]], workers: int) -> Iterator[list[Row]]:
+def _parallel(
+    lake: Lake, function: Function, tasks: Iterable[list[Item]], workers: int, version: str
+) -> Iterator[list[Row]]:
     """Tasks through spawned workers, a bounded number at a time, results in the order of the tasks."""
     source = iter(tasks)
     waiting: deque[tuple[list[Item], Future[list[Row]]]] = deque()
@@ -138,7 +140,7 @@ def _parallel(lake: Lake, function: Function, tasks: Iterable[list[Item]], worke
     try:
         while True:
             for task in islice(source, 3 * workers - len(waiting)):
-                waiting.append((task, pool.submit(_task, lake, function, task)))
+                waiting.append((task, pool.submit(_task, lake, function, task, version)))
             if not waiting:
                 return
             task, future = waiting.popleft()
@@ -147,17 +149,17 @@ def _parallel(lake: Lake, function: Function, tasks: Iterable[list[Item]], worke
             except BrokenProcessPool:
                 # A worker died, perhaps at another task: go through this one item by item, then give out the rest.
                 pool.shutdown(wait=False, cancel_futures=True)
-                yield [_alone(lake, function, item) for item in task]
+                yield [_alone(lake, function, item, version) for item in task]
                 pool = _pool(workers)
-                waiting = deque((task, pool.submit(_task, lake, function, task)) for task, _ in waiting)
+                waiting = deque((task, pool.submit(_task, lake, function, task, version)) for task, _ in waiting)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(lake: Lake, function: Function, item: Item) -> Row:
+def _alone(lake: Lake, function: Function, item: Item, version: str) -> Row:
     with _pool(1) as pool:
         try:
-            return pool.submit(_task, lake, function, [item]).result()[0]
+            return pool.submit(_task, lake, function, [item], version).result()[0]
         except BrokenProcessPool:
             return item.id, None, "the process that computed it died"
 
@@ -166,7 +168,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _task(lake: Lake, function: Function, items: list[Item]) -> list[Row]:
+def _task(lake: Lake, function: Function, items: list[Item], version: str) -> list[Row]:
+    if version_of(function) != version:
+        raise UserError(f"the code of {function.__qualname__} changed since this command started; start it again")
     rows: list[Row] = []
     for item in items:
         try:

@@ -51,7 +51,7 @@ class Ready:
             raise ValueError("has no parts")
         if not draft.group:
             raise ValueError("has no group")
-        self.labels = clean(canonical(dict(draft.labels)))
+        self.labels = clean(canonical(dict(draft.labels))) if draft.labels else "{}"
         self.blobs = {}
         self.parts = {}
         self.bytes = 0
@@ -139,4 +139,6 @@ def place(
 
 def _ordered(parts: Mapping[str, str]) -> str:
     """The parts' JSON; their order is kept, since the first is the item itself."""
+    if len(parts) == 1 and (single := parts.get("data")):
+        return f'{{"data":"{single}"}}'
     return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)

@@ -73,7 +73,8 @@ def content(parts: Mapping[str, str]) -> str:
 
 def identity(system: str, digest: str, labels: str, group: str, split: Split) -> str:
     """The item's id. `labels` is their canonical JSON."""
-    whole = canonical([system, digest, labels, group, split])
+    # Lengths before free text, so that no two items are written the same.
+    whole = f"{len(system)}:{system} {digest} {split} {len(group)}:{group} {labels}"
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
@@ -101,6 +102,8 @@ def as_split(name: str) -> Split:
 
 def clean(text: str) -> str:
     """Text that can be stored as UTF-8: bytes of a file's name that are none become the replacement character."""
+    if text.isascii():
+        return text
     try:
         text.encode()
         return text

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from daybreak.lab.lake.snapshot import Snapshot
 
 VERSION = 1
-BATCH, BATCH_BYTES = 500, 16 * 2**20
+BATCH, BATCH_BYTES = 1000, 16 * 2**20
 """Items and bytes of one transaction of `add`."""
+
+MAPPED = 256 * 2**20
+"""Bytes of the database that are read by memory map, a third faster. Bounded: a process that reads through a large lake
+must not look as if it leaked."""
 
 SCHEMA = """
 CREATE TABLE blobs (digest BLOB PRIMARY KEY, size INTEGER NOT NULL, data BLOB);
@@ -73,7 +77,7 @@ class Lake:
             with self._lock:
                 if self._connection is None or self._pid != os.getpid():
                     connection = connect(self.path, SCHEMA, VERSION)
-                    connection.execute(f"PRAGMA mmap_size = {2**40}")
+                    connection.execute(f"PRAGMA mmap_size = {MAPPED}")
                     self._connection, self._pid = connection, os.getpid()
         return self._connection
 
@@ -114,6 +118,8 @@ class Lake:
             raise UserError("items need a licence; name it with --licence (an SPDX name such as CC-BY-4.0, or Private)")
         about = (clean(source), clean(licence.strip()), clean(consent))
         done, batch, weight = Added(), [], 0
+        # Digests fall anywhere in their index: while adding, 64 MiB of it are kept in memory.
+        self.db.execute("PRAGMA cache_size = -65536")
         try:
             for draft in drafts:
                 if isinstance(draft, Broken):
@@ -133,8 +139,11 @@ class Lake:
         finally:
             if batch:
                 self._write(system, batch, about, restore, done)
+            self.db.execute("PRAGMA cache_size = -2000")
         if progress:
             progress(done)
+        # Reading is faster from the database than from its log.
+        self.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return done
 
     def _write(self, system: str, batch: list[Ready], about: tuple[str, str, str], restore: bool, done: Added) -> None:

@@ -10,8 +10,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,33 +21,42 @@ from typing import Any
 
 from daybreak.errors import UserError
 
+STARTED = time.time()
+"""When this process loaded this file. Code that is edited later is not the code that runs here."""
 
+
+@cache
 def version_of(function: Callable[..., Any]) -> str:
     """16 hex digits over a function's name, code, the code it imports, packages and Python.
 
     The code is that of its module and, transitively, of every module of the same top-level package that those import,
-    anywhere in their text except under `if TYPE_CHECKING`. Raises `UserError` for what has no name in a module.
+    anywhere in their text except under `if TYPE_CHECKING`. Where a file changed after this process started, its text
+    says nothing about what runs here: the version is then this process's own. Raises `UserError` for what has no name
+    in a module.
     """
     name = getattr(function, "__qualname__", "")
     module = sys.modules.get(getattr(function, "__module__", ""))
     if not name or module is None or getattr(module, name, None) is not function:
         raise UserError(f"{name or function!r} is not a function at the top of a module, so that it has no version")
-    hasher = hashlib.sha256(f"{module.__name__}:{name}\0{platform.python_version()}\0".encode())
-    if module.__name__ == "__main__":
-        sources, packages = _closure("__main__", inspect.getsourcefile(function) or "")
-    else:
-        sources, packages = _closure(module.__name__, "")
-    for source in sources:
-        hasher.update(source)
-    for package in packages:
+    # A spawned worker knows the main module by another name.
+    known = "__main__" if module.__name__ == "__mp_main__" else module.__name__
+    hasher = hashlib.sha256(f"{known}:{name}\0{platform.python_version()}\0".encode())
+    sources, packages = _closure(known, (inspect.getsourcefile(function) or "") if known == "__main__" else "")
+    for module_name in sorted(sources):
+        path = sources[module_name]
+        source = path.read_bytes()
+        hasher.update(f"{module_name}\0{len(source)}\0".encode() + source)
+        if path.stat().st_mtime > STARTED:
+            hasher.update(f"{path} changed under {os.getpid()} of {STARTED}".encode())
+    for package in sorted(packages):
         hasher.update(f"{package}=={_distribution(package)}\0".encode())
     return hasher.hexdigest()[:16]
 
 
-def _closure(name: str, file: str) -> tuple[list[bytes], list[str]]:
-    """The sources of a module and of all that it imports of its own package; the other packages' names. Sorted."""
+def _closure(name: str, file: str) -> tuple[dict[str, Path], set[str]]:
+    """The files of a module and of all that it imports of its own package; the other packages' names."""
     top = name.partition(".")[0]
-    sources: dict[str, bytes] = {}
+    sources: dict[str, Path] = {}
     packages: set[str] = set()
     waiting = [name]
     while waiting:
@@ -56,18 +67,17 @@ def _closure(name: str, file: str) -> tuple[list[bytes], list[str]]:
         if path is None:
             continue
         # A module that is no Python source (a compiled one) counts by its bytes.
-        source = path.read_bytes()
-        sources[module] = f"{module}\0{len(source)}\0".encode() + source
+        sources[module] = path
         parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
         waiting += parents
         if path.suffix != ".py":
             continue
-        for imported in _imports(source, module, path.name == "__init__.py"):
+        for imported in _imports(path.read_bytes(), module, path.name == "__init__.py"):
             if imported.partition(".")[0] == top:
                 waiting.append(imported)
             elif (other := imported.partition(".")[0]) not in sys.stdlib_module_names:
                 packages.add(other)
-    return [sources[key] for key in sorted(sources)], sorted(packages)
+    return sources, packages
 
 
 def _imports(source: bytes, module: str, package: bool) -> Iterator[str]:
