@@ -271,9 +271,8 @@ class Night:
             self.queue.back(claimed, f"cannot start: {error.strerror or error}", night=self.night)
             self.report.say(f"job {job.id} cannot start: {error}")
         else:
-            again = f", try {job.tries}" if job.tries > 1 else ""
-            self.report.say(f"job {job.id} {run.title} starts{again}")
             self._take(job, run, handle, fits, adopted=adopted)
+            self.report.say(f"job {job.id} {run.title} starts{f', try {job.tries}' if job.tries > 1 else ''}")
 
     def _take(self, job: Job, run: Run, handle: Handle, fits: Share, *, adopted: bool) -> None:
         self.slots.append(_Slot(job, run, handle, Pulse(run, self.clock), fits, newest(run), adopted))
