@@ -170,11 +170,11 @@ class Recipe(Generic[C]):
     """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
 
     @staticmethod
-    def batches(config: C, data: Snapshot | None) -> Batches | None:
+    def batches(config: C, data: Snapshot) -> Batches | None:
         """The training batches: small, picklable, pure in (seed, step). None where the recipe makes its own data."""
         return None
 
-    def __init__(self, config: C, data: Snapshot | None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, config: C, data: Snapshot, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.data = data
         self.device = device
@@ -191,7 +191,7 @@ class Recipe(Generic[C]):
 
     def items(self, split: Split) -> Sequence[Item]:
         """The items to score: the snapshot's, unless the recipe makes its own (an agent's episodes)."""
-        return self.data.split(split) if self.data is not None else ()
+        return self.data.split(split)
 
     def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
         """Score items one by one, in their order."""

@@ -17,12 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from daybreak.errors import UserError, nearest
 from daybreak.lab import lock
 from daybreak.lab.codec import number, plain
 from daybreak.lab.home import Lab, sync_folder, write_json
+
+if TYPE_CHECKING:
+    from daybreak.lab.lake import Snapshot
 
 Word = Literal[
     "new", "running", "finished", "crashed", "elsewhere",
@@ -323,12 +326,12 @@ class Run:
         """Checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*"))
 
-    def snapshot(self, lab: Lab) -> Any:
-        """The snapshot that it trains on; None for a recipe that makes its own data."""
-        if not self.info.snapshot:
-            return None
+    def snapshot(self, lab: Lab) -> Snapshot:
+        """The snapshot that it trains on; an empty one for a recipe that makes its own data."""
         from daybreak.lab.lake import Snapshot
 
+        if not self.info.snapshot:
+            return Snapshot.none(lab, self.info.recipe.partition(":")[0])
         return Snapshot.open(lab, self.info.snapshot)
 
     def remove(self) -> None:

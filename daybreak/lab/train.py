@@ -109,8 +109,7 @@ class _Session:
         self.recipe = make(lab, run)
         self.config = self.recipe.config
         self.batches = type(self.recipe).batches(self.config, self.recipe.data)
-        if self.recipe.data is not None:
-            self.recipe.data.check()
+        self.recipe.data.check()
         self.items = spread(self.recipe.items("validation"), self.config.evaluate_items)
         self.step, self.clock, self.seconds = 0, 0.0, 0.0
         self.pending: list[tuple[int, Mapping[str, Any]]] = []
