@@ -1,0 +1,43 @@
+"""Copies the rows that the README shows out of RESULTS.md, so that no figure is typed by hand."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+COLUMNS = ("what", "ours", "peer", "unit", "bar", "holds")
+SECTION = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- /results -->)", re.S)
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """Every row of every table of RESULTS.md, that promises something."""
+    found, head = [], None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            head = None
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if head is None:
+            head = cells
+        elif not set(line) <= set("|- "):
+            found.append(dict(zip(head, cells, strict=True)))
+    return [row for row in found if row["bar"]]
+
+
+def main() -> None:
+    """Write the README's table; with --check, fail where it is not what RESULTS.md says."""
+    shown = [[row[name] for name in COLUMNS] for row in rows((HERE / "RESULTS.md").read_text())]
+    lines = ["| " + " | ".join(cells) + " |" for cells in [list(COLUMNS), ["---"] * len(COLUMNS), *shown]]
+    text = README.read_text()
+    body = "\n".join(lines) + "\n"
+    made = SECTION.sub(lambda match: match[1] + body + match[2], text)
+    if "--check" in sys.argv:
+        sys.exit(made != text)
+    README.write_text(made)
+
+
+if __name__ == "__main__":
+    main()
