@@ -134,7 +134,11 @@ def _trends(rng: np.random.Generator, steps: int, fault: str) -> tuple[np.ndarra
         onset = np.exp(rng.uniform(np.log(0.03), np.log(0.7)))
         best = np.interp(onset, through, trend)
         rise = np.exp(rng.uniform(np.log(0.06), np.log(1.5))) * (trend[0] - best)
-        after = np.clip((through - onset) / (1 - onset), 0, None) ** rng.uniform(0.4, 1.6)
+        since = np.clip((through - onset) / (1 - onset), 0, None)
+        after = since ** rng.uniform(0.4, 1.6)
+        if rng.random() < 0.4:  # worse at once, then no more
+            pace = rng.uniform(2, 12)
+            after = (1 - np.exp(-pace * since)) / (1 - np.exp(-pace))
         validation = np.where(through < onset, trend, best + rise * after)
     return trend, validation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(p: list[float]) -> None:
     corrected = holm(p)
     assert all(a >= b for a, b in zip(corrected, p, strict=True))
     order = np.argsort(p, kind="stable")
-    assert all(corrected[i] <= corrected[j] for i, j in zip(order[:-1], order[1:], strict=True))
+    assert all(corrected[i] <= corrected[j] for i, j in itertools.pairwise(order))
 
 
 @pytest.mark.parametrize(

@@ -225,14 +225,19 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
     best = int(np.argmin(values))
     if steps[best] >= limits.best_before * steps[-1] or len(values) - best < 3:
         return None
-    # What came after the best: its last third against its first.
+    # What came after the best: its last third against its first, or against the best and its neighbour, which is the
+    # sharper test where it got worse at once, but flattered by having been picked.
     tail = values[best:]
     part = max(1, len(tail) // 3)
     noise = _noise(tail if len(tail) >= 6 else values[1:])
-    rise = float(tail[-part:].mean() - tail[:part].mean())
-    error = noise * math.sqrt(2 / part)
-    progress = float(values[0]) - float(tail[:part].mean())
-    if not (rise > limits.worse_z * error and rise > limits.worse_share * progress):
+    late, floor = float(tail[-part:].mean()), float(tail[:2].mean())
+    rise = late - floor
+    errors = max(
+        _over(late - float(tail[:part].mean()), noise * math.sqrt(2 / part)),
+        _over(rise, noise * math.sqrt(1 / part + 1 / 2)) - limits.picked_z,
+    )
+    progress = float(values[0]) - floor
+    if not (errors > limits.worse_z and rise > limits.worse_share * progress):
         return None
     at = min(int(np.searchsorted(curve.steps, steps[best])), len(curve) - 1)
     then, after = curve.level[max(0, at - 1) : at + 2], curve.level[-max(2, len(curve) // 10) :]
@@ -248,7 +253,7 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
         "step": step,
         "now": float(reached.values[-1]),
         "worse": rise,
-        "errors": rise / error if error else None,
+        "errors": errors if math.isfinite(errors) else None,
     }
     return Finding(
         "over-fitting",
@@ -399,6 +404,11 @@ def gate_reached(record: Record, gates: Iterable[Gate]) -> Finding | None:
 def _n(value: float) -> str:
     """A number with four digits."""
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:.3g}"
+
+
+def _over(value: float, error: float) -> float:
+    """A value in standard errors."""
+    return value / error if error > 0 else math.inf if value > 0 else 0.0
 
 
 def _noise(values: Floats) -> float:

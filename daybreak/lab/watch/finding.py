@@ -56,6 +56,8 @@ class Limits:
     """Spikes: nor is this share of the steps."""
     worse_z: float = 4.0
     """Over-fitting: how far the last third after the best evaluation is above it, in standard errors."""
+    picked_z: float = 1.5
+    """Over-fitting: what the best evaluation owes to having been picked, in standard errors."""
     worse_share: float = 0.03
     """Over-fitting: the same as a share of the goal's whole progress."""
     best_before: float = 0.8
