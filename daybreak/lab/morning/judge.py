@@ -190,7 +190,7 @@ def _seeds(group: Group, earlier: Sequence[Story]) -> list[tuple[list[Story], li
     return found
 
 
-def as_data(found: Against, group: Group) -> dict[str, Any]:
+def as_data(story: Story, found: Against, group: Group) -> dict[str, Any]:
     """A comparison as plain values."""
     interval, count = found.interval, len(group.against)
     return {
@@ -200,5 +200,5 @@ def as_data(found: Against, group: Group) -> dict[str, Any]:
         "difference": interval.difference, "low": interval.low, "high": interval.high, "p": interval.p,
         "corrected": found.corrected, "of": count, "items": interval.items, "groups": interval.groups,
         "verdict": found.verdict, "at_end": found.at_end,
-        "words": compare.words(interval, subject="this run", corrected=found.corrected, of=count),
+        "words": compare.words(interval, subject=story.title, corrected=found.corrected, of=count),
     }  # fmt: skip

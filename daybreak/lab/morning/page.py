@@ -46,7 +46,7 @@ def render(data: Mapping[str, Any]) -> str:
         signs=SIGNS,
         groups=groups,
         rows={row["id"]: row for row in data["runs"]},
-        group_charts=[_group_chart(data, group) for group in data["groups"]],
+        group_charts=[(_group_chart(data, group, 1000), _group_chart(data, group, 430)) for group in data["groups"]],
         charts={row["id"]: _run_charts(data, row, groups[row["id"]]) for row in data["runs"]},
         sparks={row["id"]: _spark(data, row) for row in data["runs"]},
         bars=[(worker, _bar(worker)) for worker in data["lost"]["workers"]],
@@ -56,7 +56,7 @@ def render(data: Mapping[str, Any]) -> str:
     )
 
 
-def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any]) -> Markup:
+def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any], width: int) -> Markup:
     """The goal of every run of a group on the same axes, what it is held against in grey."""
     lines = []
     reference = group["reference"]
@@ -69,7 +69,7 @@ def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any]) -> Markup:
             points = data["curves"][row["id"]]["goal"]
             lines.append(Line(f"#{row['number']}", points, row["tone"], marks if points else ()))
     label = f"{group['goal']['name']} on validation items over steps, of {len(group['runs'])} runs of {group['recipe']}"
-    return plots.chart([line for line in lines if line.points], label=label, width=1000, height=260)
+    return plots.chart([line for line in lines if line.points], label=label, width=width, height=260)
 
 
 def _run_charts(data: Mapping[str, Any], row: Mapping[str, Any], group: Mapping[str, Any]) -> list[tuple[str, Markup]]:

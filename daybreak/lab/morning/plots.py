@@ -19,6 +19,11 @@ from daybreak.lab.morning.figures import figure
 MOST = 400
 """Points in one curve."""
 
+LONGEST_NAME = 16
+"""Letters of a curve's name; a longer one is cut."""
+FEWEST_WEEKS = 6
+"""Room in a picture of weeks: one week alone is a column, not a wall."""
+
 Point = tuple[float, float | None]
 
 
@@ -71,8 +76,8 @@ def chart(
     *,
     label: str,
     x: str = "steps",
-    width: int = 560,
-    height: int = 250,
+    width: int = 430,
+    height: int = 220,
     positive: bool = False,
 ) -> Markup:
     """Curves on the same axes, named at their ends. The scale fits what they settle to; a start or a spike far
@@ -86,7 +91,8 @@ def chart(
         height: as `width`.
         positive: values are never below zero, so neither is the axis.
     """
-    left, right, top, bottom = 52, 118, 12, 26
+    names = [len(line.name) for line in lines]
+    left, right, top, bottom = 46, max(52, 14 + 7 * min(LONGEST_NAME, max(names, default=0))), 12, 26
     finite = [(px, py) for line in lines for px, py in line.points if py is not None]
     if not finite:
         return Markup("")
@@ -109,7 +115,8 @@ def chart(
         parts.append(_tag("line", cls="grid", x1=left, x2=width - right, y1=_r(y), y2=_r(y)))
         parts.append(_tag("text", figure(tick, places), cls="tick end", x=left - 7, y=_r(y + 4)))
     for tick in _ticks(x0, x1, 4):
-        parts.append(_tag("text", f"{tick:,.0f}", cls="tick mid", x=_r(at(tick)), y=height - 8))
+        side = "end" if tick > x1 - 0.04 * (x1 - x0) else "mid"
+        parts.append(_tag("text", f"{tick:,.0f}", cls=f"tick {side}", x=_r(at(tick)), y=height - 8))
     parts.append(_tag("text", x, cls="tick", x=width - right + 8, y=height - 8))
     ends: list[tuple[float, str, str]] = []
     for line in sorted(lines, key=lambda line: line.tone != "grey"):
@@ -121,10 +128,12 @@ def chart(
             parts.append(_tag("circle", cls=f"dot {line.tone}", cx=_r(last[0]), cy=_r(y), r=2.6))
             ends.append((y, line.name, line.tone))
         peak = max((p for p in line.points if p[1] is not None), key=lambda p: p[1] or 0, default=None)
-        if peak and peak[1] is not None and peak[1] > y1 and peak[0] > x0 + 0.05 * (x1 - x0):
+        marked = peak and any(abs(at(mark.x) - at(peak[0])) < 24 for mark in line.marks)
+        if peak and peak[1] is not None and peak[1] > y1 and peak[0] > x0 + 0.05 * (x1 - x0) and not marked:
             text = f"\u25b4 {figure(peak[1], places)}"
             parts.append(_tag("text", text, cls=f"tick mid {line.tone}", x=_r(at(peak[0])), y=top + 10))
-        parts += [_mark(mark, at(mark.x), _near(drawn, at(mark.x), top), top) for mark in line.marks]
+        for mark in line.marks:
+            parts.append(_mark(mark, at(mark.x), _near(drawn, at(mark.x), top), top, width - right))
     parts += _labels(ends, width - right + 8, top, height - bottom)
     inside = Markup("").join(parts)
     return _tag("svg", inside, cls="chart", viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
@@ -171,9 +180,9 @@ def stack(parts: Iterable[tuple[str, float]], total: float, label: str, width: i
 
 def columns(names: Sequence[str], heights: Sequence[Sequence[tuple[str, int]]], label: str) -> Markup:
     """A stacked column a week. `heights` holds, per name, (part, count) from the bottom up."""
-    width, height, bottom, top = 560, 170, 24, 18
+    width, height, bottom, top = 430, 160, 24, 18
     most = max([sum(n for _, n in column) for column in heights] + [1])
-    slot = width / max(1, len(names))
+    slot = width / max(FEWEST_WEEKS, len(names))
     drawn: list[Markup] = []
     for i, (name, column) in enumerate(zip(names, heights, strict=True)):
         y = float(height - bottom)
@@ -193,8 +202,8 @@ def columns(names: Sequence[str], heights: Sequence[Sequence[tuple[str, int]]], 
 
 def weekly(names: Sequence[str], points: Sequence[Point], label: str) -> Markup:
     """A value a week as a line with its figures; weeks without one are gaps."""
-    width, height, bottom, top = 560, 170, 24, 30
-    slot = width / max(1, len(names))
+    width, height, bottom, top = 430, 160, 24, 30
+    slot = width / max(FEWEST_WEEKS, len(names))
     held = [py for _, py in points if py is not None]
     low, high = min(held, default=0.0), max(held, default=1.0)
     span = (high - low) or 1.0
@@ -238,30 +247,36 @@ def _short(value: float) -> float:
 
 
 def _path(points: Iterable[tuple[float, float | None]], cls: str, top: float, bottom: float) -> Markup:
-    """A polyline, broken at None and cut at the frame (a clip path would need an id of its own in the page)."""
+    """A polyline, broken at None and where it leaves the frame (a clip path would need an id in the page)."""
     words: list[str] = []
     before: tuple[float, float] | None = None
+    drawing = False
     for x, y in points:
         if y is None:
-            before = None
+            before, drawing = None, False
             continue
         if before is None:
-            words.append(f"M{_r(x)} {_r(min(max(y, top), bottom))}")
+            inside = [(x, y)] if top <= y <= bottom else []
         else:
-            words += [f"L{_r(a)} {_r(b)}" for a, b in _cut(before, (x, y), top, bottom)]
+            inside = _cut(before, (x, y), top, bottom)
+            drawing = drawing and len(inside) > 0
+        for a, b in inside:
+            words.append(f"{'L' if drawing else 'M'}{_r(a)} {_r(b)}")
+            drawing = True
+        drawing = drawing and top <= y <= bottom
         before = (x, y)
     return _tag("path", cls=cls, d="".join(words))
 
 
 def _cut(a: tuple[float, float], b: tuple[float, float], top: float, bottom: float) -> list[tuple[float, float]]:
-    """Where the stroke from a to b meets the frame, then b (held inside it)."""
+    """The points of the stroke from a (left out) to b at which it meets the frame, and b where it lies inside."""
     found = []
     for edge in (top, bottom):
         if (a[1] - edge) * (b[1] - edge) < 0:
             share = (edge - a[1]) / (b[1] - a[1])
             found.append((a[0] + share * (b[0] - a[0]), edge))
     found.sort(key=lambda p: p[0])
-    return [*found, (b[0], min(max(b[1], top), bottom))]
+    return [*found, b] if top <= b[1] <= bottom else found
 
 
 def _near(points: Sequence[tuple[float, float | None]], x: float, otherwise: float) -> float:
@@ -269,9 +284,10 @@ def _near(points: Sequence[tuple[float, float | None]], x: float, otherwise: flo
     return max(otherwise, min(held, key=lambda p: abs(p[0] - x))[1] or 0) if held else otherwise
 
 
-def _mark(mark: Mark, x: float, y: float, top: float) -> Markup:
+def _mark(mark: Mark, x: float, y: float, top: float, edge: float) -> Markup:
     ring = _tag("circle", cls=f"ring {mark.tone}", cx=_r(x), cy=_r(y), r=5)
-    flag = _tag("text", mark.label, cls=f"flag {mark.tone}", x=_r(x + 8), y=_r(max(y - 6, top + 9)))
+    side, aside = ("flag end", -8) if x > edge - 14 else ("flag", 8)
+    flag = _tag("text", mark.label, cls=f"{side} {mark.tone}", x=_r(x + aside), y=_r(max(y - 6, top + 9)))
     return _tag("a", _tag("title", f"finding {mark.label}") + ring + flag, href=f"#{mark.target}")
 
 
@@ -286,9 +302,19 @@ def _labels(ends: list[tuple[float, str, str]], x: float, top: float, bottom: fl
     for i in range(len(places) - 1, -1, -1):
         places[i] = min(places[i], bottom - 15 * (len(places) - 1 - i))
     return [
-        _tag("text", name if len(name) <= 16 else f"{name[:15]}\u2026", cls=f"name {tone}", x=x, y=_r(y + 4))
+        _tag(
+            "text",
+            name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\u2026",
+            cls=f"name {tone}",
+            x=x,
+            y=_r(y + 4),
+        )
         for y, (_, name, tone) in zip(places, shown, strict=True)
     ]
+
+
+def _fit(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\u2026"
 
 
 def _scale(curves: Sequence[Sequence[Point]]) -> tuple[float, float]:

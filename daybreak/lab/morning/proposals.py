@@ -42,7 +42,8 @@ def propose(lab: Lab, data: Mapping[str, Any]) -> list[dict[str, Any]]:
             why = passed["text"] if passed else "better than the best so far; its gates are read on the test items then"
             found.append(_proposal("register", f"register {row['title']}", ("registry", "add", row["id"]), why))
     for row in data["runs"]:
-        for finding in row["findings"]:
+        # That a loss ran away says more than that it ended as no number.
+        for finding in sorted(row["findings"], key=lambda found: found["kind"] == "non-finite"):
             if finding["weight"] == "alarm" and finding["next"]:
                 text = f"rerun {row['title']} with {_flags(finding['next'])}"
                 found.append(_proposal("queue", text, finding["next"], finding["text"]))

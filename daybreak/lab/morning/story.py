@@ -152,21 +152,28 @@ class Story:
         return self.__dict__["batches"]
 
     def log(self) -> list[dict[str, str]]:
-        """Its events as lines for a person, the repeated ones left out."""
+        """Its events as lines for a person; evaluations in a row are one line."""
         lines = []
-        for event in self.events:
+        scored: list[dict[str, Any]] = []
+        for event in [*self.events, {"event": ""}]:
             word = str(event["event"])
+            if word == "evaluated":
+                scored.append(event)
+                continue
             if word in ("note", "saved"):
                 continue
+            if scored:
+                lines.append({"time": clock(float(scored[-1]["time"])), "text": _evaluated(scored)})
+                scored = []
+            if not word:
+                break
             text = f"{word} at step {int(event['step']):,}" if event.get("step") is not None else word
-            if word == "evaluated" and event.get("seconds") is not None:
-                text += f": {event.get('items', 0)} items in {float(event['seconds']):.0f} s"
             if reason := event.get("error") or event.get("reason"):
                 text += f": {reason}"
             lines.append({"time": clock(float(event["time"])), "text": text})
         if self.state.word in ("crashed", "elsewhere", "running"):
             lines.append({"time": clock(self.ended or self.now), "text": self.state.text})
-        # A long run is evaluated often: its first lines and its last ones tell the story.
+        # A run that was taken up again and again: its first lines and its last ones tell the story.
         return lines if len(lines) <= 24 else [*lines[:6], {"time": "", "text": "..."}, *lines[-16:]]
 
     def traceback(self) -> str:
@@ -198,6 +205,16 @@ def gates_of(run: Run) -> tuple[Gate, ...]:
 def clock(moment: float) -> str:
     """Local time of day, "02:13"."""
     return time.strftime("%H:%M", time.localtime(moment))
+
+
+def _evaluated(events: Sequence[dict[str, Any]]) -> str:
+    """ "evaluated 8 times, steps 250 to 2,000: 32 items in 20 s"."""
+    steps = [int(event.get("step") or 0) for event in events]
+    last = events[-1]
+    took = f": {last['items']} items in {float(last['seconds']):.0f} s" if "seconds" in last and "items" in last else ""
+    if len(events) == 1:
+        return f"evaluated at step {steps[0]:,}{took}"
+    return f"evaluated {len(events)} times, steps {steps[0]:,} to {steps[-1]:,}{took}"
 
 
 def _spent(window: dict[str, Any]) -> float:
