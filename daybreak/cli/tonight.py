@@ -109,7 +109,7 @@ def night(*, workers: int = 1, until: str = "", for_: str = "", forever: bool = 
     """
     from daybreak.lab.home import Lab
     from daybreak.lab.night.clock import end_of_night
-    from daybreak.lab.night.supervisor import Night, ending
+    from daybreak.lab.night.supervisor import Night
 
     moment = end_of_night(until, for_, time.time())
     if forever and moment is not None:
@@ -117,9 +117,12 @@ def night(*, workers: int = 1, until: str = "", for_: str = "", forever: bool = 
     report = _Live() if sys.stderr.isatty() else _Plain()
     lab = Lab.open()
     made = Night(lab, workers=workers, until=moment, forever=forever, report=report)
-    report.say(f"night on {lab.root} with {workers} workers, {ending(moment, forever, made.deadline.left)}")
+    many = "1 worker" if workers == 1 else f"{workers} workers"
+    report.say(f"night on {lab.root} with {many}, {_ending(moment, forever, made.deadline.left)}")
     with report:
         ended = made.run()
+    if not ended and not made.begun:
+        return show.say("the night is over: no job could start; `daybreak tonight ls` tells what waits for what")
     shown = ", ".join(f"{count} {word}" for word, count in sorted(ended.items())) or "no job ended"
     show.say(f"the night is over: {shown}; `daybreak morning` tells what was learned")
 
@@ -216,3 +219,12 @@ def _help(words: Sequence[str]) -> None:
             print(f"  --{name:<20} {describe(info)}: {info.description or ''}")
     if not spec:
         print("\nName a system to see its config's flags too, as in: daybreak tonight add music --help")
+
+
+def _ending(until: float | None, forever: bool, left: float) -> str:
+    """When a night ends, in words."""
+    from daybreak.lab.night.clock import span, words
+
+    if forever:
+        return "until it is stopped"
+    return "until the queue is empty" if until is None else f"until {words(until)} ({span(left)})"

@@ -20,7 +20,8 @@ from daybreak.lab.night.add import add
 from daybreak.lab.night.clock import Clock
 from daybreak.lab.night.pulse import Pulse
 from daybreak.lab.night.queue import Tonight
-from daybreak.lab.night.supervisor import Night, Policy
+from daybreak.lab.night.slot import Policy
+from daybreak.lab.night.supervisor import Night
 from daybreak.lab.run import Run
 
 QUICK = Policy(pause=0.05, beat=0.1, grace=10.0)

@@ -53,6 +53,8 @@ def test_from_a_run_the_config_is_the_parents(lab):
     assert (job.parent, job.config["steps"], job.config["level"]) == (run.id, 7, 4.0)
     assert one(lab, "--from=1", "--level", "5").recipe == "toy:count"
     assert listed(lab, [job])[0]["changes"] == {"level": 4.0}
+    (trial,) = add(lab, ["toy:count", "--level", "log(1,10)", "--trials", "1"])
+    assert listed(lab, [trial])[0]["changes"] == {"level": "log(1,10)"}
     with pytest.raises(UserError, match="not of toy:mlp"):
         add(lab, ["toy:mlp", "--from", run.id])
     with pytest.raises(UserError, match="brings its own config"):
@@ -237,3 +239,12 @@ def test_a_key_belongs_to_one_queue(lab, tmp_path):
         assert tonight.key(job) != other.key(job)
     with Tonight(lab) as again:
         assert again.key(job) == tonight.key(job)
+
+
+def test_a_queue_made_before_jobs_kept_their_base_is_opened(lab):
+    one(lab, "toy:count")
+    with Tonight(lab) as tonight:
+        tonight._connection.execute("ALTER TABLE jobs DROP COLUMN base")
+    with Tonight(lab) as tonight:
+        assert tonight.get(1).base == {}
+        assert listed(lab, list(tonight.jobs()))[0]["changes"] == {}

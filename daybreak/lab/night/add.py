@@ -83,6 +83,7 @@ def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None) -> list[J
         raise UserError(f"{WHERE}: unexpected {left[0]!r}")
     order = build(Order, {name: texts for name, texts in given.items() if name in own}, None, WHERE)
     base, preset = _base(found, parent)
+    origin = base.model_dump(mode="json")
     if order.config is not None:
         base = read_toml(model, order.config, base)
     flags = {name: texts for name, texts in given.items() if name not in own}
@@ -97,6 +98,7 @@ def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None) -> list[J
         snapshot=choose_snapshot(lab, Plan(found, base, parent), order.snapshot),
         goal=_goal(found),
         clock=found.cls.clock,
+        base=origin,
         **_about(order, machine),
     )
     job = replace(job, owner=job.owner or _me())
@@ -221,17 +223,13 @@ def _me() -> str:
 
 
 def changes(lab: Lab, job: Job) -> dict[str, Any]:
-    """What a job changes against its parent, or against its preset: dotted name -> value."""
-    against: Mapping[str, Any] | None = None
-    if job.parent:
-        try:
-            against = Run(lab.runs / job.parent).info.config
-        except UserError:
-            return {}
-    else:
-        against = lookup(f"{job.recipe}:{job.preset}" if job.preset else job.recipe).config.model_dump(mode="json")
-    old, new = flat(against), flat(job.config)
-    return {name: value for name, value in new.items() if old.get(name) != value}
+    """What a job changes against its parent or its preset: dotted name -> value, or the range it is to come from."""
+    old, new = flat(job.base), flat(job.config)
+    found = {name: value for name, value in new.items() if old.get(name) != value} if job.base else {}
+    if job.sweep is not None and not job.run:
+        with Tonight(lab) as tonight:
+            found |= {name: sweep.words(part) for name, part in tonight.space(job)[0].items()}
+    return found
 
 
 def listed(lab: Lab, jobs: Sequence[Job]) -> list[dict[str, Any]]:

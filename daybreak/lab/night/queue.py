@@ -35,7 +35,8 @@ CREATE TABLE jobs (
   priority INTEGER NOT NULL, after TEXT NOT NULL, wants TEXT NOT NULL, not_before REAL,
   sweep INTEGER REFERENCES sweeps(id), trial INTEGER NOT NULL, created REAL NOT NULL,
   state TEXT NOT NULL, reason TEXT NOT NULL, run TEXT NOT NULL, night TEXT NOT NULL,
-  tries INTEGER NOT NULL, failures INTEGER NOT NULL, barren INTEGER NOT NULL, ended REAL
+  tries INTEGER NOT NULL, failures INTEGER NOT NULL, barren INTEGER NOT NULL, ended REAL,
+  base TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX jobs_in_order ON jobs (state, priority DESC, id);
 CREATE TABLE sweeps (id INTEGER PRIMARY KEY AUTOINCREMENT, space TEXT NOT NULL, seed INTEGER NOT NULL);
@@ -82,6 +83,8 @@ class Job:
     barren: int = 0
     """Failures since the last new checkpoint."""
     ended: float | None = None
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """The parent's or the preset's config, which its own is to be read against."""
 
     @property
     def title(self) -> str:
@@ -93,7 +96,7 @@ class Job:
 _COLUMNS = (
     "id", "recipe", "preset", "config", "parent", "snapshot", "goal", "clock", "name", "owner", "second", "priority",
     "after", "wants", "not_before", "sweep", "trial", "created", "state", "reason", "run", "night", "tries", "failures",
-    "barren", "ended",
+    "barren", "ended", "base",
 )  # fmt: skip
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 
@@ -104,6 +107,9 @@ class Tonight:
     def __init__(self, lab: Lab) -> None:
         self.path = lab.root / "tonight.sqlite"
         self._connection = connect(self.path, SCHEMA, VERSION)
+        if "base" not in {row[1] for row in self._connection.execute("PRAGMA table_info(jobs)")}:
+            with self._change():
+                self._connection.execute("ALTER TABLE jobs ADD COLUMN base TEXT NOT NULL DEFAULT '{}'")
         row = self._connection.execute("SELECT token FROM queue").fetchone()
         if row is None:
             with self._change():
@@ -329,7 +335,7 @@ class Tonight:
 
 def _job(row: Sequence[Any]) -> Job:
     values = dict(zip(_COLUMNS, row, strict=True))
-    for name in ("config", "goal"):
+    for name in ("config", "goal", "base"):
         values[name] = json.loads(values[name])
     values["after"] = tuple(json.loads(values["after"]))
     values["wants"] = Wants.parse(values["wants"])
@@ -338,7 +344,7 @@ def _job(row: Sequence[Any]) -> Job:
 
 def _row(job: Job) -> dict[str, Any]:
     values = {name: getattr(job, name) for name in _COLUMNS}
-    for name in ("config", "goal"):
+    for name in ("config", "goal", "base"):
         values[name] = json.dumps(dict(values[name]), allow_nan=False)
     values["after"] = json.dumps(list(job.after))
     values["wants"] = str(job.wants)

@@ -11,86 +11,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from daybreak.errors import UserError
 from daybreak.lab import lock
 from daybreak.lab.engines import Engine, Handle
 from daybreak.lab.home import Lab
 from daybreak.lab.night import sweep
-from daybreak.lab.night.clock import Clock, Deadline, next_time, span, words
+from daybreak.lab.night.clock import Clock, Deadline, next_time
 from daybreak.lab.night.pulse import Pulse, needed, newest
 from daybreak.lab.night.queue import Job, Tonight
 from daybreak.lab.night.room import Share, share
+from daybreak.lab.night.slot import Policy, Quiet, Report, Slot
 from daybreak.lab.run import Run
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When a night gives up on a job. Seconds, unless said otherwise."""
-
-    barren: int = 3
-    """Failures without a new checkpoint."""
-    failures: int = 10
-    """Failures in all."""
-    silence: float = 600.0
-    """Without a step, at least."""
-    factor: float = 20.0
-    """And this many median steps."""
-    grace: float = 60.0
-    """After the deadline, until a worker is asked to stop; and from there until it is killed."""
-    pause: float = 1.0
-    """Before a failed job is tried again; doubles each time."""
-    poll: float = 0.05
-    """Between two looks at the workers."""
-    beat: float = 0.5
-    """Between two looks at their files."""
-    floor: int = 200 * 2**20
-    """Bytes that must be free on the lab's disk."""
-    copies: int = 4
-    """And this many of the run's last checkpoint."""
-
-
-class Report(Protocol):
-    """Where a night tells people how it goes."""
-
-    def say(self, text: str) -> None:
-        """Something happened."""
-        ...
-
-    def show(self, rows: Sequence[Mapping[str, Any]], waiting: int, left: float) -> None:
-        """How the workers are doing; called about once a second. `left` is in seconds, infinite without a deadline."""
-        ...
-
-
-class Quiet:
-    """Tells nobody."""
-
-    def say(self, text: str) -> None: ...
-
-    def show(self, rows: Sequence[Mapping[str, Any]], waiting: int, left: float) -> None: ...
-
-
-@dataclass
-class _Slot:
-    """A worker at work."""
-
-    job: Job
-    run: Run
-    handle: Handle
-    pulse: Pulse
-    share: Share
-    checkpoint: int
-    """Step of the newest checkpoint when the try began."""
-    adopted: bool = False
-    hung: str = ""
-    asked: bool = False
-    """It was told to stop, so that its end is no failure."""
-    kill_at: float = field(default=float("inf"))
 
 
 class Night:
@@ -127,9 +63,11 @@ class Night:
         self.free = free or (lambda: shutil.disk_usage(lab.root).free)
         self.morning = morning or write_morning
         self.morning_at = morning_at
-        self.slots: list[_Slot] = []
+        self.slots: list[Slot] = []
         self.resting: dict[int, float] = {}
         self.ended: dict[str, int] = {}
+        self.begun = 0
+        """Workers started or adopted."""
         self.signals = 0
         self._told = 0
         self._seen: tuple[int, int] | None = None
@@ -275,7 +213,8 @@ class Night:
             self.report.say(f"job {job.id} {run.title} starts{f', try {job.tries}' if job.tries > 1 else ''}")
 
     def _take(self, job: Job, run: Run, handle: Handle, fits: Share, *, adopted: bool) -> None:
-        self.slots.append(_Slot(job, run, handle, Pulse(run, self.clock), fits, newest(run), adopted))
+        self.begun += 1
+        self.slots.append(Slot(job, run, handle, Pulse(run, self.clock), fits, newest(run), adopted))
 
     def _made(self, job: Job) -> Run | None:
         """The run that was made for a job. Raises `UserError` where its folder is gone or damaged."""
@@ -324,7 +263,7 @@ class Night:
             elif self.clock.steady() >= slot.kill_at:
                 slot.handle.kill()
 
-    def _settle(self, slot: _Slot, code: int) -> None:
+    def _settle(self, slot: Slot, code: int) -> None:
         """Decide what a worker's end means for its job. The folder is asked first."""
         run, job = slot.run, slot.job
         try:
@@ -348,7 +287,7 @@ class Night:
             return self.report.say(f"job {job.id} {run.title} was killed; it goes on from its checkpoint another night")
         self._fail(slot, code)
 
-    def _fail(self, slot: _Slot, code: int) -> None:
+    def _fail(self, slot: Slot, code: int) -> None:
         """A worker died: try again, or give up."""
         job, run, policy = slot.job, slot.run, self.policy
         last = slot.pulse.said().splitlines()[-1:] or [""]
@@ -364,7 +303,7 @@ class Night:
         self.resting[job.id] = self.clock.steady() + policy.pause * 2 ** max(0, job.barren - 1)
         self.report.say(f"job {job.id} {run.title} failed: {why}; it is tried again")
 
-    def _quarantine(self, slot: _Slot, reason: str) -> None:
+    def _quarantine(self, slot: Slot, reason: str) -> None:
         with suppress(OSError):
             slot.run.event("quarantined", step=slot.run.state().step, reason=reason, traceback=slot.pulse.said())
         self._end(slot.job, slot.run, "quarantined", reason)
@@ -385,7 +324,7 @@ class Night:
             if scored and slot.job.sweep is not None and not (slot.run.path / "prune").exists():
                 self._judge(slot)
 
-    def _judge(self, slot: _Slot) -> None:
+    def _judge(self, slot: Slot) -> None:
         """Ask a trial that falls behind the others of its sweep to stop at its next evaluation."""
         space, _ = self.queue.space(slot.job)
         others = [self._trial(job, space) for job in self.queue.siblings(slot.job) if job.run]
@@ -497,10 +436,3 @@ def write_morning(lab: Lab) -> None:
             [sys.executable, "-c", command, str(lab.root)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-
-
-def ending(until: float | None, forever: bool, left: float) -> str:
-    """When a night ends, in words."""
-    if forever:
-        return "until it is stopped"
-    return "until the queue is empty" if until is None else f"until {words(until)} ({span(left)})"

@@ -73,6 +73,14 @@ def parse(model: type[BaseModel], base: BaseModel, flag: str, text: str, where: 
     return {"kind": "int" if whole else "float", "log": kind == "log", "low": low, "high": high}
 
 
+def words(part: Mapping[str, Any]) -> str:
+    """A field's part of a space as a person wrote it: "log(0.0001,0.01)"."""
+    if part["kind"] == "one":
+        return f"one({','.join(str(choice) for choice in part['choices'])})"
+    kind = "log" if part["log"] else "int" if part["kind"] == "int" else "uniform"
+    return f"{kind}({part['low']:g},{part['high']:g})"
+
+
 def grid(space: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every combination of a space of choices."""
     names = list(space)
