@@ -188,11 +188,14 @@ def _default(action: Action, flag: str, info: FieldInfo) -> str:
     top, *way = flag.split(".")
     owner = action.request.model_fields.get(top, info) if way else info
     if owner.is_required():
-        return "required" if info.is_required() else f"default {cell(info.get_default(call_default_factory=True))}"
-    value = owner.get_default(call_default_factory=True)
+        if info.is_required():
+            return "required"
+        value, way = info.get_default(call_default_factory=True), []
+    else:
+        value = owner.get_default(call_default_factory=True)
     for step in way:
         value = getattr(value, step, None)
-    return f"default {cell(value)}"
+    return "optional" if value is None or value in ("", (), [], {}) else f"default {cell(value)}"
 
 
 def _limits(cls: type[Model], usual: str, argv: Sequence[str]) -> dict[str, Any]:

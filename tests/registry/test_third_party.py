@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,26 @@ import pytest
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "thirdparty"
 
 
+PROGRAM = """
+import contextlib, io, json, sys
+from daybreak.cli import main
+answers = []
+for words in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words)
+        except SystemExit as stop:
+            code = stop.code
+    answers.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(answers))
+"""
+"""Command lines one after another in one process, so that torch is imported once."""
+
+
 @pytest.fixture(scope="module")
-def daybreak(tmp_path_factory):
-    """The command line of a Python that has the package's wheel installed; it returns stdout, then stderr."""
+def site(tmp_path_factory):
+    """A folder into which the package's wheel was built and installed."""
     folder = tmp_path_factory.mktemp("thirdparty")
     shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -25,56 +43,51 @@ def daybreak(tmp_path_factory):
     subprocess.run([*pip, "wheel", *offline, "-w", folder, folder / "source"], check=True)
     (wheel,) = folder.glob("daybreak_sines-*.whl")
     subprocess.run([*pip, "install", *offline, "--target", folder / "site", wheel], check=True)
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(folder / "site"),
-        "DAYBREAK_LAB": str(folder / "lab"),
-        "OMP_NUM_THREADS": "1",
-    }
-
-    def run(*words: str, code: int = 0) -> tuple[str, str]:
-        program = "from daybreak.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words], env=env, cwd=folder, capture_output=True, text=True
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout, done.stderr
-
-    run.lab = folder / "lab"
-    return run
+    return folder / "site"
 
 
-def test_it_is_listed_ingested_trained_registered_used_and_reported(daybreak, tmp_path):
-    systems = {row["system"]: row for row in json.loads(daybreak("systems", "--json")[0])}
-    assert systems["sines"]["recipes"] == "frequency"
-
-    (tmp_path / "bad.json").write_text("{")
+def test_it_is_listed_ingested_trained_reported_registered_and_used(site, tmp_path):
+    lab = tmp_path / "lab"
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "bad.json").write_text("{")
     about = {"recorder": "me", "hertz": 5.0, "samples": [math.sin(math.tau * 5 * t / 64) for t in range(64)]}
-    (tmp_path / "good.json").write_text(json.dumps(about))
-    daybreak("lake", "add", "sines", "--licence", "CC0-1.0", "--source", "made")
-    out, err = daybreak("lake", "add", "sines", str(tmp_path), "--licence", "CC0-1.0", "--json")
-    assert "bad.json" in out + err
+    (files / "good.json").write_text(json.dumps(about))
+    wave = ",".join(f"{math.sin(math.tau * 7 * t / 64):.6f}" for t in range(64))
+    commands = [
+        ["systems", "--json"],
+        ["lake", "add", "sines", "--licence", "CC0-1.0", "--source", "made"],
+        ["lake", "add", "sines", str(files), "--licence", "CC0-1.0", "--json"],
+        ["train", "sines", "--steps", "150", "--name", "<img onerror=alert(1)>"],
+        ["train", "sines", "--widht", "8"],
+        ["morning"],
+        ["registry", "add", "1"],
+        ["registry", "show", "sines", "--json"],
+        ["sines", "measure", f"--samples={wave}"],
+        ["sines"],
+    ]
+    env = {**os.environ, "PYTHONPATH": str(site), "DAYBREAK_LAB": str(lab), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(commands)], env=env, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert [code for code, _, _ in answers] == [0, 0, 0, 0, 2, 0, 0, 0, 0, 0], answers
+    systems, _, broken, _, mistake, _, _, show, measured, overview = answers
 
-    daybreak("train", "sines", "--steps", "150", "--name", "<img onerror=alert(1)>")
-    _, err = daybreak("train", "sines", "--widht", "8", code=2)
-    assert "did you mean --width" in err
-
-    daybreak("morning")
-    (page,) = (daybreak.lab / "daily").glob("*/index.html")
-    log = (page.parent / "log.md").read_text()
-    assert "sines:frequency#1" in log
-    assert "error" in log
+    assert {row["system"]: row["recipes"] for row in json.loads(systems[1])}["sines"] == "frequency"
+    assert "bad.json" in broken[1] + broken[2]
+    assert "did you mean --width" in mistake[2]
+    (page,) = (lab / "daily").glob("*/index.html")
+    assert "sines:frequency#1" in (page.parent / "data.json").read_text()
+    assert "sines:frequency" in (page.parent / "log.md").read_text()
+    assert "sines:frequency" in page.read_text()
     assert "<img onerror" not in page.read_text()
-
-    daybreak("registry", "add", "1")
-    record = json.loads(daybreak("registry", "show", "sines", "--json")[0])
-    assert record["items"]["licences"] == {"CC0-1.0": 241}
-
-    wave = ",".join(str(round(math.sin(math.tau * 7 * t / 64), 6)) for t in range(64))
-    answer = json.loads(daybreak("sines", "measure", f"--samples={wave}")[0])
-    assert answer["hertz"] == pytest.approx(7, abs=2.5)
+    assert json.loads(show[1])["items"]["licences"] == {"CC0-1.0": 241}
+    assert json.loads(measured[1])["hertz"] == pytest.approx(7, abs=2.5)
+    assert "measure  Measure the frequency of a recording." in overview[1]
 
 
 def test_no_file_of_the_lab_knows_the_package():
     root = EXAMPLE.parent.parent / "daybreak"
-    assert not [path for path in root.rglob("*.py") if "sines" in path.read_text()]
+    assert not [path for path in root.rglob("*.py") if re.search(r"\bsines\b", path.read_text())]
