@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from daybreak.lab.system import systems
+from daybreak.lab.system import GROUP, systems
 
 LARGEST_PATCH = 2**20
 
@@ -87,9 +87,9 @@ def _folder(recipe: str) -> Path:
 
 
 def _packages(recipe: str) -> list[str]:
-    tops = {target.split(":")[0].split(".")[0] for target in _targets(recipe)}
-    owners = metadata.packages_distributions() if tops - {"daybreak"} else {}
-    return [name for top in tops for name in owners.get(top, [])]
+    """The package that brought the recipe's system, as its entry point says."""
+    name = recipe.partition(":")[0]
+    return [point.dist.name for point in metadata.entry_points(group=GROUP, name=name) if point.dist is not None]
 
 
 def _targets(recipe: str) -> list[str]:
