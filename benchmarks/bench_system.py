@@ -15,7 +15,7 @@ from daybreak.lab.system import System
 system = System(
     name="bench",
     line="small recipes to measure the lab with",
-    recipes={"mlp": "bench_mlp:Mlp", "job": "bench_job:Job"},
+    recipes={"mlp": "bench_mlp:Mlp", "clips": "bench_clips:Clips", "job": "bench_job:Job"},
 )
 
 

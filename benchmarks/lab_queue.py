@@ -73,8 +73,8 @@ def judge(lab: Path, witness: Path, jobs: int) -> tuple[int, list[str]]:
     """How many jobs finished exactly once, and what is wrong with the others."""
     lines: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
     for line in witness.read_text().splitlines():
-        seed, step, pid, moment = line.split()
-        lines[int(seed)].append((int(step), int(pid), float(moment)))
+        words = line.split()
+        lines[int(words[0])].append((int(words[1]), int(words[2]), float(words[3])))
     finals: dict[int, list[Path]] = defaultdict(list)
     for run in (lab / "runs").iterdir():
         if (run / "run.json").exists():
