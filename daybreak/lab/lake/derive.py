@@ -106,9 +106,10 @@ def derive(
             elif progress:
                 progress(done)
 
-    results = (
-        _parallel(lake, function, missing(), workers, version) if workers else _here(lake, function, missing(), version)
-    )
+    if workers:
+        results = _parallel(lake, function, missing(), workers, version)
+    else:
+        results = (_task(lake, function, task, version) for task in missing())
     for rows in results:
         good = [(id, version, data) for id, data, _ in rows if data is not None]
         cache.execute("BEGIN IMMEDIATE")
@@ -123,11 +124,6 @@ def derive(
 
 Row = tuple[str, bytes | None, str]
 """An item's id, its packed arrays, and where there are none, the reason."""
-
-
-def _here(lake: Lake, function: Function, tasks: Iterable[list[Item]], version: str) -> Iterator[list[Row]]:
-    for task in tasks:
-        yield _task(lake, function, task, version)
 
 
 def _parallel(
@@ -149,19 +145,28 @@ def _parallel(
             except BrokenProcessPool:
                 # A worker died, perhaps at another task: go through this one item by item, then give out the rest.
                 pool.shutdown(wait=False, cancel_futures=True)
-                yield [_alone(lake, function, item, version) for item in task]
+                yield _one_by_one(lake, function, task, version)
                 pool = _pool(workers)
                 waiting = deque((task, pool.submit(_task, lake, function, task, version)) for task, _ in waiting)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(lake: Lake, function: Function, item: Item, version: str) -> Row:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_task, lake, function, [item], version).result()[0]
-        except BrokenProcessPool:
-            return item.id, None, "the process that computed it died"
+def _one_by_one(lake: Lake, function: Function, items: list[Item], version: str) -> list[Row]:
+    """Items given singly to a worker, which is replaced where it dies."""
+    rows: list[Row] = []
+    pool = _pool(1)
+    try:
+        for item in items:
+            try:
+                rows += pool.submit(_task, lake, function, [item], version).result()
+            except BrokenProcessPool:
+                rows.append((item.id, None, "the process that computed it died"))
+                pool.shutdown(wait=False)
+                pool = _pool(1)
+    finally:
+        pool.shutdown(wait=False)
+    return rows
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

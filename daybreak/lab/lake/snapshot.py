@@ -157,10 +157,10 @@ class Snapshot:
     def gone(self) -> list[Gone]:
         """The items that the lake no longer has, with what is known about it."""
         rows = self.lake.db.execute("SELECT id FROM items")
-        here = [np.frombuffer(bytes.fromhex("".join(r[0] for r in part)), ">u8") for part in _parts(rows)]
+        here = [bytes.fromhex("".join([row[0] for row in part])) for part in _parts(rows)]
+        there = np.frombuffer(b"".join(here), ">u8").astype("u8")
         ids = np.concatenate([chunk["id"] for chunk in self.records()]).astype("u8")
-        there = np.concatenate(here).astype("u8") if here else ids[:0]
-        gone = [f"{int(id):016x}" for id in ids[~np.isin(ids, there)]]
+        gone = [f"{int(id):016x}" for id in ids[~_among(ids, there)]]
         reasons = {
             row[0]: f"removed on {row[1][:10]} by {row[2]}: {row[3] or 'no reason given'}"
             for row in self.lake.db.execute("SELECT id, at, who, why FROM removed WHERE system = ?", (self.system,))
@@ -182,9 +182,9 @@ class Snapshot:
         for field, what in (("digest", "content"), ("first", "content"), ("group", "group")):
             # The leading 64 bits decide: two of 10^7 items agree by chance in one lake of 10^5.
             values = np.concatenate([_head(chunk[field]) for chunk in whole])
-            shared = np.isin(values, values[train]) & ~train
+            shared = _among(values[~train], values[train])
             if shared.any():
-                ids = np.concatenate([chunk["id"] for chunk in whole])
+                ids = np.concatenate([chunk["id"] for chunk in whole])[~train]
                 raise UserError(self._leak(int(shared.sum()), f"{int(ids[shared][0]):016x}", what))
         if gone := self.gone():
             listed = "; ".join(f"{one.id} {one.reason}" for one in gone[:3])
@@ -247,8 +247,8 @@ class Items(Sequence[Item]):
 
     def id(self, index: int) -> str:
         """The id of one, without reading the item."""
-        place = self.places[index]
-        return f"{int(self.snapshot._chunk(place // CHUNK)['id'][place % CHUNK]):016x}"
+        view, at = self._place(index)
+        return view[at : at + 8].hex()
 
     def ids(self, indices: Sequence[int] | np.ndarray) -> tuple[str, ...]:
         """The ids of many, without reading the items."""
@@ -270,13 +270,16 @@ class Items(Sequence[Item]):
         return [found.get(d) or self.read(int(i)) for i, d in zip(indices, digests, strict=True)]
 
     def _digest(self, index: int) -> bytes:
+        view, at = self._place(index)
+        return bytes(view[at + 8 : at + 40])
+
+    def _place(self, index: int) -> tuple[memoryview, int]:
+        """The bytes of a chunk and where a record begins: ten times faster than a field of a record."""
         number, place = divmod(self.places[index], CHUNK)
         view = self.snapshot._views.get(number)
         if view is None:
-            # Ten times faster than a field of a record.
-            view = self.snapshot._views[number] = memoryview(self.snapshot._chunk(number).view("u1"))
-        at = place * RECORD.itemsize + 8
-        return bytes(view[at : at + 32])
+            view = self.snapshot._views[number] = self.snapshot._chunk(number).view("u1").data
+        return view, place * RECORD.itemsize
 
     def take(self, indices: Sequence[int] | np.ndarray) -> list[Item]:
         """Many at once, in the order of `indices`, with one query."""
@@ -367,6 +370,15 @@ def _head(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.dtype("V32"):
         values = np.ascontiguousarray(values).view(">u8").reshape(-1, 4)[:, 0]
     return values.astype("u8")
+
+
+def _among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of `values` occur in `others`. Sorting is several times faster here than numpy's hashing."""
+    if not len(others):
+        return np.zeros(len(values), bool)
+    others = np.sort(others)
+    found: np.ndarray = others[np.minimum(np.searchsorted(others, values), len(others) - 1)] == values
+    return found
 
 
 def _file(number: int) -> str:

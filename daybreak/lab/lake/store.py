@@ -127,7 +127,7 @@ class Lake:
                     continue
                 try:
                     batch.append(Ready(system, draft))
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, UserError) as error:
                     done.broken.append(Broken(clean(str(draft.name)), str(error)))
                     continue
                 weight += batch[-1].bytes

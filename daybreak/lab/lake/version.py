@@ -21,6 +21,7 @@ from typing import Any
 
 from daybreak.errors import UserError
 
+LAKE = __name__.rpartition(".")[0]
 STARTED = time.time()
 """When this process loaded this file. Code that is edited later is not the code that runs here."""
 
@@ -30,9 +31,9 @@ def version_of(function: Callable[..., Any]) -> str:
     """16 hex digits over a function's name, code, the code it imports, packages and Python.
 
     The code is that of its module and, transitively, of every module of the same top-level package that those import,
-    anywhere in their text except under `if TYPE_CHECKING`. Where a file changed after this process started, its text
-    says nothing about what runs here: the version is then this process's own. Raises `UserError` for what has no name
-    in a module.
+    anywhere in their text except under `if TYPE_CHECKING`; the lake's own is left out. Where a file changed after this
+    process started, its text says nothing about what runs here: the version is then this process's own. Raises
+    `UserError` for what has no name in a module.
     """
     name = getattr(function, "__qualname__", "")
     module = sys.modules.get(getattr(function, "__module__", ""))
@@ -58,33 +59,41 @@ def _closure(name: str, file: str) -> tuple[dict[str, Path], set[str]]:
     top = name.partition(".")[0]
     sources: dict[str, Path] = {}
     packages: set[str] = set()
-    waiting = [name]
+    waiting, seen = [(name, True)], set()
     while waiting:
-        module = waiting.pop()
-        if module in sources:
+        entry = waiting.pop()
+        module, whole = entry
+        # The lake hands over items and bytes; it computes nothing of what a function returns.
+        if entry in seen or (module, True) in seen or f"{module}.".startswith(f"{LAKE}."):
             continue
+        seen.add(entry)
         path = Path(file) if module == name and file else _origin(module)
         if path is None:
             continue
         # A module that is no Python source (a compiled one) counts by its bytes.
         sources[module] = path
-        parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
-        waiting += parents
+        # Importing a module runs its packages' files, but calls none of their functions.
+        waiting += [(module.rsplit(".", n)[0], False) for n in range(1, module.count(".") + 1)]
         if path.suffix != ".py":
             continue
-        for imported in _imports(path.read_bytes(), module, path.name == "__init__.py"):
+        for imported in _imports(path.read_bytes(), module, path.name == "__init__.py", whole):
             if imported.partition(".")[0] == top:
-                waiting.append(imported)
+                waiting.append((imported, True))
             elif (other := imported.partition(".")[0]) not in sys.stdlib_module_names:
                 packages.add(other)
     return sources, packages
 
 
-def _imports(source: bytes, module: str, package: bool) -> Iterator[str]:
-    """The absolute names of what a source imports, submodules named by `from a import b` too."""
-    for node in _walk(ast.parse(source)):
+def _imports(source: bytes, module: str, package: bool, whole: bool) -> Iterator[str]:
+    """The absolute names of what a source imports, submodules named by `from a import b` too.
+
+    `whole` looks into functions as well; without it only what runs when the module is imported counts.
+    """
+    for node in _walk(ast.parse(source), whole):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            # `import a.b` gives a hold of `a` too.
+            for alias in node.names:
+                yield from (alias.name.rsplit(".", n)[0] for n in range(alias.name.count(".") + 1))
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -95,14 +104,16 @@ def _imports(source: bytes, module: str, package: bool) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
+def _walk(node: ast.AST, whole: bool) -> Iterator[ast.AST]:
+    if not whole and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        return
     if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
         for other in node.orelse:
-            yield from _walk(other)
+            yield from _walk(other, whole)
         return
     yield node
     for child in ast.iter_child_nodes(node):
-        yield from _walk(child)
+        yield from _walk(child, whole)
 
 
 def _origin(module: str) -> Path | None:
