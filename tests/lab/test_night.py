@@ -9,6 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -56,12 +59,21 @@ def words(run):
     return [event["event"] for event in run.events()]
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.02)
     return found
+
+
+def cut_short(lab, **options):
+    """Nights that end while the only run trains, however slow the machine is to start it. Returns the run."""
+    for seconds in (3.0, 12.0, 48.0):
+        assert night(lab, 1, until=time.time() + seconds, **options).run() == {}
+        if (runs := Run.all(lab)) and runs[0].state().step:
+            return runs[0]
+    raise AssertionError("the run did not begin within a minute")
 
 
 def test_jobs_run_in_their_order_and_each_has_one_finished_run(lab):
@@ -149,7 +161,18 @@ def test_a_users_mistake_is_not_tried_again(lab):
 
 def test_a_recipe_that_hangs_is_killed_and_its_place_is_kept(lab):
     add(lab, ["toy:count", "--fault", "hang"])
-    assert night(lab, policy=Policy(silence=5.0, beat=0.1)).run() == {"quarantined": 1}
+
+    def lose_patience(text):
+        def when_it_hangs():
+            run = wait_for(lambda: Run.all(lab))[0]
+            wait_for(lambda: "evaluated" in words(run))
+            made.policy = replace(made.policy, silence=1.5)
+
+        if text.endswith("starts"):
+            threading.Thread(target=when_it_hangs).start()
+
+    made = night(lab, report=Heard(lose_patience))
+    assert made.run() == {"quarantined": 1}
     event = Run.all(lab)[0].events()[-1]
     assert "no step for" in event["reason"]
     assert "count.py" in event["traceback"]
@@ -189,25 +212,24 @@ def test_a_diverged_run_is_not_tried_again(lab):
 
 
 def test_at_the_deadline_runs_are_scored_and_go_on_another_night(lab):
-    add(lab, ["toy:count", "--steps", "200", "--pause", "0.03"])
-    add(lab, ["toy:count:short"])
-    assert night(lab, 1, until=time.time() + 3.0).run() == {}
-    run = Run.all(lab)[0]
+    add(lab, ["toy:count", "--steps", "400", "--pause", "0.02"])
+    add(lab, ["toy:count:short", "--priority", "-1"])
+    run = cut_short(lab)
     state = run.state()
     assert state.word == "deadline"
-    assert 0 < state.step < 200
+    assert 0 < state.step < 400
     assert max(run.evaluated()) == state.step
     held = jobs(lab)
     assert (held[1].state, held[1].failures, held[2].run) == ("waiting", 0, "")
     assert night(lab).run() == {"finished": 2}
-    assert [line["step"] for line in run.metrics() if "loss" in line] == list(range(1, 201))
+    assert [line["step"] for line in run.metrics() if "loss" in line] == list(range(1, 401))
 
 
 @pytest.mark.slow
 def test_a_worker_that_ignores_the_deadline_is_killed_after_a_grace(lab):
     add(lab, ["toy:count", "--fault", "hang"])
     policy = Policy(grace=0.5, beat=0.1)
-    assert night(lab, until=time.time() + 3.0, policy=policy).run() == {}
+    assert night(lab, until=time.time() + 8.0, policy=policy).run() == {}
     held = jobs(lab)[1]
     assert (held.state, held.failures) == ("waiting", 0)
     assert "did not stop in time" in held.reason
@@ -340,9 +362,8 @@ def test_a_full_disk_is_refused_before_the_start(lab):
 
 @pytest.mark.slow
 def test_a_job_with_a_large_checkpoint_needs_room_for_a_few_of_them(lab):
-    add(lab, ["toy:count", "--steps", "100", "--pause", "0.03"])
-    night(lab, until=time.time() + 2.5).run()
-    run = Run.all(lab)[0]
+    add(lab, ["toy:count", "--steps", "400", "--pause", "0.02"])
+    run = cut_short(lab)
     (run.checkpoints()[-1] / "padding").write_bytes(bytes(2**20))
     policy = Policy(floor=2**20, copies=4)
     assert night(lab, policy=policy, free=lambda: 3 * 2**20).run() == {}
@@ -414,25 +435,24 @@ def test_a_job_is_not_started_before_its_time(lab):
 def test_a_run_whose_folder_is_gone_is_refused(lab):
     import shutil
 
-    add(lab, ["toy:count", "--steps", "100", "--pause", "0.03"])
-    night(lab, until=time.time() + 2.0).run()
-    shutil.rmtree(Run.all(lab)[0].path)
+    add(lab, ["toy:count", "--steps", "400", "--pause", "0.02"])
+    shutil.rmtree(cut_short(lab).path)
     assert night(lab).run() == {"refused": 1}
 
 
 def many(lab, count, every):
     """A night of `count` jobs on 8 workers, in which a worker is killed for every few that start."""
     add(lab, ["toy:count", "--steps", "20", "--pause", "0.01", "--checkpoint", "0", "--seeds", str(count)])
-    chance, starts = random.Random(1), [0]
+    chance, starts, killed = random.Random(1), [0], Counter()
 
     def kill_one():
-        if slots := list(made.slots):
-            made_pid = chance.choice(slots).handle.pid
-            try:
-                os.kill(made_pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            killed.append(made_pid)
+        # At the third time without a checkpoint a night sets a job aside, as it should.
+        slots = [slot for slot in list(made.slots) if killed[slot.job.id] < 2]
+        if slots:
+            slot = chance.choice(slots)
+            with suppress(ProcessLookupError):
+                os.kill(slot.handle.pid, signal.SIGKILL)
+                killed[slot.job.id] += 1
 
     def act(text):
         if text.endswith("starts"):
@@ -440,13 +460,12 @@ def many(lab, count, every):
             if starts[0] % every == 0:
                 threading.Timer(chance.random() * 2, kill_one).start()
 
-    killed: list[int] = []
     made = night(lab, 8, report=Heard(act))
     assert made.run() == {"finished": count}
     runs = Run.all(lab)
     assert len(runs) == len({run.info.job for run in runs}) == count
     for run in runs:
-        assert words(run).count("finished") == words(run).count("started") == 1
+        assert words(run).count("finished") == 1
         assert run.result()["step"] == 20
         assert [line["step"] for line in run.metrics() if "loss" in line] == list(range(1, 21))
     assert killed
@@ -457,7 +476,7 @@ def test_every_job_is_finished_exactly_once_while_workers_are_killed(lab):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_five_hundred_jobs_are_each_finished_exactly_once(lab):
     many(lab, 500, 5)
 
