@@ -27,6 +27,7 @@ class Pulse:
         self._sizes: dict[str, int] = {}
         self._read = 0
         self._times: list[float] = []
+        self._loss: float | None = None
         self.scores: dict[int, float] = {}
         """The goal's value by step."""
         self.log_start = _size(run.path / "log.txt")
@@ -60,12 +61,13 @@ class Pulse:
         """Steps done, the last loss, and seconds to the end of its steps where they can be told."""
         line = read_last(self.run.path / "metrics.jsonl") or {}
         step = int(line.get("step", 0))
-        loss = number(line["loss"]) if "loss" in line else None
+        if "loss" in line:  # the line of an evaluation has none
+            self._loss = number(line["loss"])
         if self.first_step is None:
             self.first_step = step
         made, took = step - self.first_step, self._clock.awake() - self.began
         left = int(self.run.info.config.get("steps") or 0) - step
-        return step, loss, left * took / made if made > 0 and left >= 0 else None
+        return step, self._loss, left * took / made if made > 0 and left >= 0 else None
 
     def said(self) -> str:
         """What this try wrote to its log last: its traceback where there is one."""
