@@ -72,6 +72,22 @@ class Music(Model):
     """A composer of single parts."""
 
     Config = MusicConfig
+    about = """
+## Why it exists
+
+It composes single parts (melody, second melody, accompaniment) of 1 to 32 bars that obey keywords, as MIDI. It is there
+so that a newcomer can use the system before training anything.
+
+## Whom it could harm
+
+The training songs are arrangements of commercial pop songs. A clip may come near one of them: check before you publish.
+Its music is what one country's pop of some decades sounds like on a piano; taking it for music as such would be unfair
+to all other music.
+
+## What it is not good for
+
+Styles that it was not taught, lyrics, drums, whole pieces, and any judgement of what music is good.
+"""
 
     def __init__(self, config: MusicConfig, net: Decoder | None = None) -> None:
         super().__init__(config)
@@ -120,6 +136,11 @@ class Music(Model):
             raise UserError(f"bars is 1 to {self.most_bars} for this model's context, not {said['bars']}")
 
     def _clip(self, request: Compose, said: dict[str, Any], n: int) -> Clip:
+        midi, report = self.written(request, said, n)
+        return Clip(midi=midi, sound=midi.sound(), roll=midi.roll(), report=report)
+
+    def written(self, request: Compose, said: dict[str, Any], n: int) -> tuple[Midi, list[Keyword]]:
+        """The n-th clip's file and its report, without the preview."""
         draw = np.random.default_rng((request.seed, n))
         full = requests.complete(said, self.config.templates, draw)
         full["bars"] = min(full["bars"], self.most_bars)
@@ -154,7 +175,7 @@ class Music(Model):
                     name=name, asked=str(full[name]), got=str(got.get(name, "")), holds=holds, drawn=name not in said
                 )
             )
-        return Clip(midi=midi, sound=midi.sound(), roll=midi.roll(), report=report)
+        return midi, report
 
 
 def to_midi(notes: T.Notes, chords: T.Changes, keywords: dict[str, Any], text: str = "") -> Midi:

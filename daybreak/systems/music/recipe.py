@@ -15,9 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from daybreak.errors import UserError
 from daybreak.lab.batches import Batch, Order
-from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
+from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score, mean
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.data import clips
 from daybreak.systems.music.net import Decoder, NetConfig
@@ -31,6 +30,14 @@ BLOCK = 16
 """Batches that are sorted by length together."""
 TEMPLATES = 1024
 """Rows of keywords that a model keeps, to complete requests from."""
+
+
+def _validity(scores: Sequence[Score]) -> float:
+    return mean("validity")([score for score in scores if "validity" in score.values])
+
+
+VALIDITY = Metric("validity", "higher", "share of composed clips", _validity)
+"""Well-formed, with exactly the bars asked for, every note in the MIDI file. NaN where nothing was composed."""
 
 
 class ComposeConfig(Config):
@@ -146,15 +153,14 @@ class Clips:
         self._start()
 
 
-def _there(data: Snapshot | None) -> Snapshot:
-    if data is None:
-        raise UserError("music needs songs to train on: add some with `daybreak lake add music PATH --licence L`")
-    return data
-
-
 def padded(streams: Sequence[np.ndarray]) -> Tensor:
-    """Streams of different lengths as one tensor, "batch time" of int64, with PAD behind the shorter ones."""
-    out = np.full((len(streams), max(len(stream) for stream in streams)), T.PAD, np.int64)
+    """Streams of different lengths as one tensor, "batch time" of int64, with PAD behind the shorter ones.
+
+    Lengths come in steps of 32 (and one, the token that is only predicted): kernels are kept by shape, and a shape for
+    each length would fill gigabytes.
+    """
+    longest = max(len(stream) for stream in streams)
+    out = np.full((len(streams), -(-(longest - 1) // 32) * 32 + 1), T.PAD, np.int64)
     for line, stream in zip(out, streams, strict=True):
         line[: len(stream)] = stream
     return torch.from_numpy(out)
@@ -176,16 +182,16 @@ class Compose(Recipe[ComposeConfig]):
         "small": ComposeConfig(precision="bf16"),
     }
     goal = Metric("note NLL", "lower", "nats/token")
-    gates = (Gate(goal, 1.5),)
+    gates = (Gate(goal, 2.0), Gate(VALIDITY, 1.0))
     clock = "tokens"
 
     @staticmethod
-    def batches(config: ComposeConfig, data: Snapshot | None) -> Clips:
-        return Clips(config, _there(data))
+    def batches(config: ComposeConfig, data: Snapshot) -> Clips:
+        return Clips(config, data)
 
-    def __init__(self, config: ComposeConfig, data: Snapshot | None, device: torch.device | str = "cpu") -> None:
+    def __init__(self, config: ComposeConfig, data: Snapshot, device: torch.device | str = "cpu") -> None:
         super().__init__(config, data, device)
-        self.songs = _there(data)
+        self.songs = data
         self.net = Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS)).to(device)
         matrices = [p for p in self.net.parameters() if p.ndim >= 2]
         others = [p for p in self.net.parameters() if p.ndim < 2]
@@ -226,8 +232,7 @@ class Compose(Recipe[ComposeConfig]):
     def model(self) -> Model:
         from daybreak.systems.music.model import Music, MusicConfig
 
-        made = Music(MusicConfig(net=self.config.net, templates=self._templates()), net=self.net)
-        return made
+        return Music(MusicConfig(net=self.config.net, templates=self._templates()), net=self.net)
 
     def _shown(self, items: Sequence[Item]) -> dict[str, int]:
         """The items that come with a sample, numbered. They do not change where an evaluation goes on in its midst."""
