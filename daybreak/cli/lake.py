@@ -280,6 +280,8 @@ def derive(recipe: str, /, *, function: str = "", workers: int = 0, json: bool =
     from daybreak.lab.config import lookup
 
     found = lookup(recipe)
+    if function and ":" not in function:
+        raise UserError(f"there is no {function!r}; write module:function")
     functions = [_resolve(found.system.name, function)] if function else list(getattr(found.cls, "derives", ()))
     if not functions:
         raise UserError(f"{recipe} names nothing to derive; name it with --function module:function")
