@@ -347,11 +347,13 @@ def read(path: Path, having: str = "") -> Iterator[dict[str, Any]]:
 
     With `having`, lines without that text are skipped unparsed.
     """
+    needle = having.encode()
     try:
         with open(path, "rb") as file:
-            for line in file:
-                if line.endswith(b"\n") and having.encode() in line:
-                    yield json.loads(line)
+            # Many lines at once: parsing a list is twice as fast as parsing its elements one by one.
+            while lines := file.readlines(2**18):
+                whole = [line for line in lines if line.endswith(b"\n") and needle in line]
+                yield from json.loads(b"[" + b",".join(whole) + b"]")
     except FileNotFoundError:
         return
 

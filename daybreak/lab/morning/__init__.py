@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daybreak.errors import UserError
-from daybreak.lab.morning.proposals import decide
+from daybreak.lab.morning import proposals
 
 if TYPE_CHECKING:
     from daybreak.lab.home import Lab
@@ -37,25 +38,58 @@ def write_morning(lab: Lab, date: date | None = None, now: float | None = None) 
     Raises:
         UserError: a date in the future, or a folder that cannot be written.
     """
-    from daybreak.lab.home import write_whole
     from daybreak.lab.morning.collect import collect
-    from daybreak.lab.morning.log import log
     from daybreak.lab.morning.page import render
 
     budget = MEDIA
     moment = time.time() if now is None else now
     while True:
         data = collect(lab, date, moment, budget)
-        page = render(data).encode()
-        if len(page) <= LARGEST or budget == 0:
-            break
-        budget = max(0, budget - (len(page) - LARGEST) - 50_000)
+        page = render(data)
+        over = len(page.encode()) - LARGEST
+        if over <= 0 or budget == 0:
+            return _write(lab, data, page)
+        budget = max(0, budget - over - 50_000)
+
+
+def decide(lab: Lab, ids: Sequence[str], by: str = "") -> list[dict[str, Any]]:
+    """Carry out proposals by the ids on a page, and strike them out there. Twice does nothing twice.
+
+    Returns:
+        A line each: id, text, state ("done" or "done before"), result.
+
+    Raises:
+        UserError: an id that no page knows, or what the command behind it says; those before it are done.
+    """
+    from daybreak.lab.morning.page import render
+
+    try:
+        return proposals.decide(lab, ids, by)
+    finally:
+        done = proposals.decisions(lab)
+        for page in sorted(lab.daily.glob("*/index.html")):
+            data = data_of(page)
+            stale = [
+                p for p in data.get("proposals", ())
+                if p["state"] == "open" and done.get(p["digest"], {}).get("state") == "done"
+            ]  # fmt: skip
+            for proposal in stale:
+                proposal["state"] = "done"
+            if stale:
+                _write(lab, data, render(data))
+
+
+def _write(lab: Lab, data: dict[str, Any], page: str) -> Path:
+    """Write the three files of a morning."""
+    from daybreak.lab.home import write_whole
+    from daybreak.lab.morning.log import log
+
     folder = lab.daily / data["date"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "data.json", (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
         write_whole(folder / "log.md", log(data).encode())
-        write_whole(folder / "index.html", page)
+        write_whole(folder / "index.html", page.encode())
     except OSError as error:
         raise UserError(f"cannot write the morning to {folder}: {error.strerror or error}") from error
     return Path(folder / "index.html")

@@ -122,9 +122,7 @@ def _needs(job: Any, speed: dict[tuple[str, str], float]) -> float | None:
 
 
 def _change(lab: Lab, job: Any) -> str:
-    """What it changes against its parent, in words."""
+    """What it changes against its parent or its preset, in words."""
     from daybreak.lab.night.add import changes
 
-    if not job.parent:
-        return ""
     return ", ".join(f"{name} {setting(value)}" for name, value in changes(lab, job).items())

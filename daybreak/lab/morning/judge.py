@@ -111,8 +111,8 @@ def _judge(group: Group, earlier: Sequence[Story], every: Mapping[str, Story]) -
         same = parent is not None and parent.run.info.goal.get("name") == group.goal.name
         if parent is not None and same and reached(story) is not None and reached(parent) is not None:
             pairs.append((story, parent))
-    raw = {(a.run.id, b.run.id): between(a, b, group.goal) for a, b in pairs}
-    versus = [(a, b, raw[a.run.id, b.run.id]) for a, b in pairs]
+    unique = {(a.run.id, b.run.id): (a, b) for a, b in pairs}
+    versus = [(a, b, between(a, b, group.goal)) for a, b in unique.values()]
     whole = [(a, found) for a, b, found in versus if b is group.reference and found is not None]
     corrected = compare.holm([found.interval.p for _, found in whole])
     for (story, made), p in zip(whole, corrected, strict=True):
