@@ -465,7 +465,8 @@ def many(lab, count, every):
     runs = Run.all(lab)
     assert len(runs) == len({run.info.job for run in runs}) == count
     for run in runs:
-        assert words(run).count("finished") == 1
+        # final/ is the completion: a kill between the event and the folder's appearance repeats the event alone.
+        assert "finished" in words(run)
         assert run.result()["step"] == 20
         assert [line["step"] for line in run.metrics() if "loss" in line] == list(range(1, 21))
     assert killed
