@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 
 from daybreak.cli.show import bar, record, say, table
 
@@ -111,4 +112,38 @@ def _user() -> str:
         return ""
 
 
-COMMANDS = {"add": add, "ls": ls, "show": show, "promote": promote, "rollback": rollback}
+def measure(model: str, /, *, snapshot: str = "", json: bool = False) -> None:
+    """Score a registered or shipped model on test items; the reading is recorded.
+
+    Args:
+        model: MODEL, MODEL@VERSION or the folder of packed weights.
+        snapshot: whose test items; else all current items of the system.
+        json: print JSON.
+    """
+    from daybreak.lab.home import Lab
+    from daybreak.lab.registry import pack as packing
+
+    lab = Lab.open()
+    record(packing.measure(lab, packing.packed(lab, model), snapshot, _user()), json=json)
+
+
+def pack(model: str, to: Path, /, *, half: bool = False) -> None:
+    """Copy a version to where weights ship, with a card whose figures are measured on the copy.
+
+    Args:
+        model: MODEL@VERSION or MODEL@ALIAS.
+        to: the folder to write, such as weights/music.
+        half: 16-bit floats, half the size.
+    """
+    from daybreak.lab import registry
+    from daybreak.lab.home import Lab
+    from daybreak.lab.registry import pack as packing
+
+    lab = Lab.open()
+    made = packing.pack(lab, registry.find(lab, model), to, half, _user())
+    say(f"packed into {made}")
+
+
+COMMANDS = {
+    "add": add, "ls": ls, "show": show, "promote": promote, "rollback": rollback, "measure": measure, "pack": pack,
+}  # fmt: skip

@@ -67,6 +67,8 @@ class Model:
     """
 
     Config: ClassVar[type[BaseModel]]
+    about: ClassVar[str] = ""
+    """Markdown for a card: why the model exists, whom it could harm, what it is not good for."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -115,8 +117,6 @@ class Model:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Open a saved model. `Model.load` finds the class through the installed systems."""
-        import safetensors
-
         path = Path(path)
         try:
             about = json.loads((path / "config.json").read_text())
@@ -134,23 +134,28 @@ class Model:
         except ValidationError as error:
             raise UserError(f"{path}/config.json does not fit {found.__name__}: {error.errors()[0]['msg']}") from error
         made = found(config)
+        made.read_weights(path / "weights.safetensors")
+        for module in made.nets().values():
+            module.eval().requires_grad_(False)
+        return made
+
+    def read_weights(self, path: Path) -> None:
+        """Fill the nets from a safetensors file. Raises `UserError` when it does not fit them."""
+        import safetensors
+
         try:
-            with safetensors.safe_open(path / "weights.safetensors", framework="pt") as file:
+            with safetensors.safe_open(path, framework="pt") as file:
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}/weights.safetensors cannot be read: {error}") from error
-        for net, module in made.nets().items():
+            raise UserError(f"{path} cannot be read: {error}") from error
+        for net, module in self.nets().items():
             mine = {k.removeprefix(f"{net}."): v for k, v in weights.items() if k.startswith(f"{net}.")}
             missing, unexpected = module.load_state_dict(mine, strict=False)
             tied = _tied(module)
             missing = [name for name in missing if tied.get(name) not in mine]
             if missing or unexpected:
                 wrong = f"missing {missing[:3]}" if missing else f"unexpected {unexpected[:3]}"
-                raise UserError(f"{path}/weights.safetensors does not fit {found.__name__}.{net}: {wrong}")
-            module.eval()
-            for parameter in module.parameters():
-                parameter.requires_grad_(False)
-        return made
+                raise UserError(f"{path} does not fit {type(self).__name__}.{net}: {wrong}")
 
     def _name(self) -> tuple[str, str]:
         for system in systems().values():

@@ -157,14 +157,14 @@ def _read_gates(
         if progress:
             progress(len(seen), len(items))
     gates = [_gate(gate, found) for gate in cls.gates]
-    test_set = _test_set(items)
+    tests = test_set(items)
     with writing(lab):
         reading = {
             "time": now(),
             "run": run.id,
             "snapshot": run.info.snapshot,
-            "test_set": test_set,
-            "reading": len(readings(lab, test_set)) + 1,
+            "test_set": tests,
+            "reading": len(readings(lab, tests)) + 1,
             "items": len(items),
             "goal": {"name": cls.goal.name, "value": cls.goal.aggregate(found)},
             "gates": gates,
@@ -199,7 +199,7 @@ def _gate_line(gate: Mapping[str, Any]) -> str:
     return f"{gate['name']} is {number(gate['value']):.6g}{unit}, the gate asks for {most} {number(gate['bound']):.6g}"
 
 
-def _test_set(items: Sequence[Item]) -> str:
+def test_set(items: Sequence[Item]) -> str:
     """An id of the items by content: two snapshots with the same test items have one test set."""
     digest = hashlib.sha256()
     for line in sorted(f"{item.id} {getattr(item, 'digest', '')}" for item in items):

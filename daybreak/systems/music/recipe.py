@@ -181,6 +181,7 @@ class Compose(Recipe[ComposeConfig]):
         ),
         "small": ComposeConfig(precision="bf16"),
     }
+    derives = (clips,)
     goal = Metric("note NLL", "lower", "nats/token")
     gates = (Gate(goal, 2.0), Gate(VALIDITY, 1.0))
     clock = "tokens"
