@@ -168,6 +168,8 @@ class Recipe(Generic[C]):
     gates: ClassVar[tuple[Gate, ...]] = ()
     clock: ClassVar[str] = "steps"
     """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
+    derives: ClassVar[tuple[Callable[..., Any], ...]] = ()
+    """What `daybreak lake derive` computes ahead: the functions that the recipe gives to `data.derived`."""
 
     @staticmethod
     def batches(config: C, data: Snapshot) -> Batches | None:
