@@ -6,6 +6,7 @@ from the environment, DAYBREAK_POST_<NAME>, or from ~/.config/daybreak/post.toml
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -51,7 +52,7 @@ def post(page: Path, data: Mapping[str, Any], name: str) -> list[str]:
             raise UserError(f"an address of {name!r} is none that apprise knows ({kind[0] if kind else 'no'}://...)")
         takes = bool(service.attachment_support)
         capture: Any = apprise.LogCapture
-        with capture(level="WARNING", fmt="%(message)s") as log:
+        with capture(level=logging.WARNING, fmt="%(message)s") as log:
             sent = service.notify(
                 body=body(data, where, int(service.body_maxlen)),
                 title=f"daybreak, {data['day']}",
