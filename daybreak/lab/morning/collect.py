@@ -173,7 +173,7 @@ def _row(
         "tonight_s": story.cost(start, stop),
         "energy_j": story.joules(),
         "parent": {"id": info.parent, "title": parent.title if parent else info.parent} if info.parent else None,
-        "difference": [[name, *map(figures.setting, pair)] for name, pair in info.difference.items()],
+        "difference": [[k, *(figures.setting(value, 4) for value in pair)] for k, pair in info.difference.items()],
         "config": [[name, figures.setting(value)] for name, value in _flat(info.config)],
         "goal": dict(info.goal),
         "score": score,

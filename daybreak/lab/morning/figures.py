@@ -96,18 +96,22 @@ def day(value: date) -> str:
     return f"{DAYS[value.weekday()]}, {value.day} {MONTHS[value.month - 1]} {value.year}"
 
 
-def setting(value: Any) -> str:
-    """A config value, on one line."""
+def setting(value: Any, digits: int = 12) -> str:
+    """A config value, on one line.
+
+    >>> setting(0.000642271, 4)
+    '0.0006423'
+    """
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+        return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
     if isinstance(value, (list, tuple)):
-        return ", ".join(setting(item) for item in value)
+        return ", ".join(setting(item, digits) for item in value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {setting(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {setting(item, digits)}" for key, item in value.items())
     return str(value)
 
 

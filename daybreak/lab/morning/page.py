@@ -21,6 +21,8 @@ from daybreak.lab.morning.plots import Line, Mark
 from daybreak.lab.morning.verdict import difference
 
 HERE = Path(__file__).parent
+CROWD, NAMED = 12, 4
+"""Above so many curves in one picture only so many of the best, and those that failed, are named."""
 SIGNS = {"better": "\u25b2", "worse": "\u25bc", "undecided": "\u25c6"}
 """A tone is never told by colour alone."""
 
@@ -63,11 +65,15 @@ def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any], width: int) 
     if reference and reference["id"] in data["curves"]:
         name = f"#{reference['number']} best so far" if group["earlier"] else f"#{reference['number']} first"
         lines.append(Line(name, data["curves"][reference["id"]]["goal"], "grey"))
+    told = {*group["runs"][:NAMED], *(row["id"] for row in data["runs"] if row["failed"])}
+    few = len(group["runs"]) <= CROWD
     for row in data["runs"]:
         if row["id"] in group["runs"] and not (reference and row["id"] == reference["id"]):
+            named = few or row["id"] in told
             marks = [_mark(f) for f in row["findings"] if f["weight"] == "alarm" and f["step"] is not None]
             points = data["curves"][row["id"]]["goal"]
-            lines.append(Line(f"#{row['number']}", points, row["tone"], marks if points else ()))
+            name, tone = (f"#{row['number']}", row["tone"]) if named else ("", f"{row['tone']} faint")
+            lines.append(Line(name, points, tone, marks if points and named else ()))
     label = f"{group['goal']['name']} on validation items over steps, of {len(group['runs'])} runs of {group['recipe']}"
     return plots.chart([line for line in lines if line.points], label=label, width=width, height=260)
 

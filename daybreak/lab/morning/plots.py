@@ -40,7 +40,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. `tone` is "better", "worse", "undecided" or "grey"."""
+    """One curve. `tone` is "better", "worse", "undecided" or "grey", with " faint" for one among many.
+
+    A curve without a name is drawn and not labelled.
+    """
 
     name: str
     points: Sequence[Point]
@@ -119,14 +122,15 @@ def chart(
         parts.append(_tag("text", f"{tick:,.0f}", cls=f"tick {side}", x=_r(at(tick)), y=height - 8))
     parts.append(_tag("text", x, cls="tick", x=width - right + 8, y=height - 8))
     ends: list[tuple[float, str, str]] = []
-    for line in sorted(lines, key=lambda line: line.tone != "grey"):
+    for line in sorted(lines, key=lambda line: (line.tone != "grey", "faint" not in line.tone)):
         drawn = [(at(px), None if py is None else height_of(py)) for px, py in line.points]
         parts.append(_path(drawn, f"line {line.tone}", top, height - bottom))
         last = next(((px, py) for px, py in reversed(drawn) if py is not None), None)
         if last:
             y = min(max(last[1] or 0, top), height - bottom)
             parts.append(_tag("circle", cls=f"dot {line.tone}", cx=_r(last[0]), cy=_r(y), r=2.6))
-            ends.append((y, line.name, line.tone))
+            if line.name:
+                ends.append((y, line.name, line.tone))
         peak = max((p for p in line.points if p[1] is not None), key=lambda p: p[1] or 0, default=None)
         marked = peak and any(abs(at(mark.x) - at(peak[0])) < 24 for mark in line.marks)
         if peak and peak[1] is not None and peak[1] > y1 and peak[0] > x0 + 0.05 * (x1 - x0) and not marked:
@@ -295,7 +299,7 @@ def _labels(ends: list[tuple[float, str, str]], x: float, top: float, bottom: fl
     """Names at the ends of curves, moved apart so that none covers another; without room some are left out."""
     ends = sorted(ends)
     room = int((bottom - top) // 15)
-    shown = ends if len(ends) <= room else [end for end in ends if end[2] != "undecided"][:room] or ends[:room]
+    shown = ends[:room]
     places: list[float] = []
     for y, _, _ in shown:
         places.append(max(y, places[-1] + 15 if places else top + 4))

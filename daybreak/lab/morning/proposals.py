@@ -23,6 +23,8 @@ from daybreak.lab.run import Run, read
 
 MOST = 8
 """Proposals on a page: more is a list, not a decision."""
+MOST_RERUNS = 3
+"""Reruns of what failed; the others stand beside their findings."""
 SHORTEST = 3
 
 
@@ -31,6 +33,7 @@ def propose(lab: Lab, data: Mapping[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     rows = {row["id"]: row for row in data["runs"]}
     registered = _registered(lab)
+    earlier = {run for group in data["groups"] if group["earlier"] for run in group["runs"]}
     leaders = [rows[group["runs"][0]] for group in data["groups"] if group["runs"]]
     for row in leaders:
         passed = next((f for f in row["findings"] if f["kind"] == "gate"), None)
@@ -39,16 +42,19 @@ def propose(lab: Lab, data: Mapping[str, Any]) -> list[dict[str, Any]]:
             and row["state"] == "finished"
             and (row["leading"] or (passed and not row["failed"]))
         ):
-            why = passed["text"] if passed else "better than the best so far; its gates are read on the test items then"
+            than = "the best so far" if row["id"] in earlier else "the first run of the night"
+            why = passed["text"] if passed else f"better than {than}; its gates are read on the test items then"
             found.append(_proposal("register", f"register {row['title']}", ("registry", "add", row["id"]), why))
+    failed = 0
     for row in data["runs"]:
         # That a loss ran away says more than that it ended as no number.
         for finding in sorted(row["findings"], key=lambda found: found["kind"] == "non-finite"):
-            if finding["weight"] == "alarm" and finding["next"]:
+            if finding["weight"] == "alarm" and finding["next"] and failed < MOST_RERUNS:
+                failed += tuple(finding["next"]) not in {tuple(p["argv"]) for p in found}
                 text = f"rerun {row['title']} with {_flags(finding['next'])}"
                 found.append(_proposal("queue", text, finding["next"], finding["text"]))
     for row in leaders:
-        if row["leading"] and "seed" in dict(row["config"]):
+        if row["leading"] and row["state"] == "finished" and "seed" in dict(row["config"]):
             spec = row["title"].rpartition("#")[0]
             argv = ("tonight", "add", spec, "--from", str(row["number"]), "--seeds", "3")
             found.append(_proposal("queue", f"three seeds of {row['title']} before we believe it", argv, "one seed"))

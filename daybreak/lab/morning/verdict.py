@@ -108,7 +108,7 @@ def _goal(data: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, str]:
 
 def _failed(data: Mapping[str, Any]) -> dict[str, str] | None:
     """What broke, the first with its evidence."""
-    rows = [row for row in data["runs"] if row["failed"]]
+    rows = sorted((row for row in data["runs"] if row["failed"]), key=lambda row: row["number"])
     if not rows:
         return None
     if len(rows) == 1:
