@@ -33,11 +33,10 @@ def main() -> None:
         -1
     ]
     heading("Three experiments for tonight, each derived from it")
-    daybreak("tonight", "add", "music", "--from", first, "--steps", "320", "--name", "four times as long")
-    daybreak("tonight", "add", "music", "--from", first, "--steps", "240", "--net.width", "192", "--name", "wider")
-    daybreak(
-        "tonight", "add", "music", "--from", first, "--steps", "240", "--lr", "0.5", "--clip", "0", "--name", "bolder"
-    )
+    again = ("tonight", "add", "music", "--from", first)
+    daybreak(*again, "--steps", "160", "--name", "twice as long")
+    daybreak(*again, "--steps", "120", "--lr", "0.5", "--clip", "0", "--name", "bolder")
+    daybreak(*again, "--steps", "120", "--net.width", "192", "--name", "wider")
     heading(f"Night ({NIGHT}, two workers)")
     daybreak("night", "--workers", "2", "--for", NIGHT)
     heading("Morning")
