@@ -159,9 +159,13 @@ def test_a_learning_rate_of_1_diverges(data):
     assert not max(losses[4:]) < 2 * losses[0]
 
 
-def test_without_data_a_recipe_says_what_to_do():
-    with pytest.raises(UserError, match="daybreak lake add music"):
-        Compose.batches(CONFIG, None)
+def test_items_without_a_clip_are_named_as_the_reason():
+    data = Songs(2, 0)
+    for item in data.split("train"):
+        made = data.derived(clips, item)
+        data._made[item.id] = {**made, "keywords": made["keywords"][:0]}
+    with pytest.raises(UserError, match="none of the training items has a clip"):
+        Compose.batches(CONFIG, data)(0)
 
 
 def test_presets_are_values_of_the_config():
