@@ -28,15 +28,13 @@ def main() -> None:
     )
     play(Path("out/first-clip"))
     heading("Evening: a first small model, so that there is something to improve on")
-    common = ("--evaluate", "40", "--checkpoint", "10")
-    first = daybreak("train", "music:tiny", "--steps", "80", *common, "--name", "first try", "--threads", "1").split()[
-        -1
-    ]
+    size = ("--steps", "120", "--evaluate", "40", "--checkpoint", "10", "--threads", "1")
+    first = daybreak("train", "music:tiny", *size, "--lr", "3e-4", "--name", "first try").split()[-1]
     heading("Three experiments for tonight, each derived from it")
     again = ("tonight", "add", "music", "--from", first)
-    daybreak(*again, "--steps", "160", "--name", "twice as long")
-    daybreak(*again, "--steps", "120", "--lr", "0.5", "--clip", "0", "--name", "bolder")
-    daybreak(*again, "--steps", "120", "--net.width", "192", "--name", "wider")
+    daybreak(*again, "--lr", "3e-3", "--name", "ten times the rate")
+    daybreak(*again, "--lr", "10", "--warmup", "120", "--clip", "0", "--name", "far too bold")
+    daybreak(*again, "--lr", "3e-3", "--net.width", "192", "--name", "the rate, and wider")
     heading(f"Night ({NIGHT}, two workers)")
     daybreak("night", "--workers", "2", "--for", NIGHT)
     heading("Morning")
@@ -45,8 +43,8 @@ def main() -> None:
     pages = sorted((lab / "daily").glob("*/data.json"))
     verdict = json.loads(pages[-1].read_text())["verdict"] if pages else []
     print()
-    for line in (verdict if isinstance(verdict, list) else [verdict])[:3]:
-        print(line)
+    for sentence in verdict[:3]:
+        print(sentence["text"])
     print(f"page: {pages[-1].with_name('index.html') if pages else 'none'}")
     print(f"all of it took {time.monotonic() - start:.0f} s; `daybreak --help` tells what else there is")
 
