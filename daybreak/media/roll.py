@@ -30,7 +30,8 @@ def piano_roll(midi: Midi) -> Svg:
     signatures = sorted((s.time, s.numerator, s.denominator) for s in score.time_signatures)
     if not signatures or signatures[0][0] > 0:
         signatures.insert(0, (0, 4, 4))
-    end = max((n[0] + n[1] for n in notes), default=4 * score.tpq)
+    # A marker may stand behind the last note: a clip that ends in silence is drawn with all of its bars.
+    end = max([n[0] + n[1] for n in notes] + [m.time for m in score.markers], default=0) or 4 * score.tpq
     lines = _lines(signatures, end, score.tpq)
     end = lines[-1][0]
     scale = min(BEAT / score.tpq, WIDEST / end)

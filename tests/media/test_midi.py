@@ -101,6 +101,12 @@ def test_the_piano_roll_rules_bars_by_the_time_signature():
     assert song().roll().text.count('opacity=".55"') == 5  # four bars of three beats and the end
 
 
+def test_the_piano_roll_goes_on_to_a_marker_behind_the_last_note():
+    score = song().score()
+    score.markers.append(symusic.TextMeta(8 * 3 * 480, "end"))
+    assert Midi.of(score).roll().text.count('opacity=".55"') == 9
+
+
 def test_the_sound_is_as_long_as_the_file_and_never_clips():
     sound = song().sound()
     assert 12 * 0.5 <= sound.seconds <= 12 * 0.5 + 1

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from daybreak.errors import UserError
 from daybreak.lab.batches import Batch, Order
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score, mean
 from daybreak.systems.music import tokens as T
@@ -126,7 +127,7 @@ class Clips:
                 break
             song = (song + 1) % len(self._songs)
         else:
-            raise ValueError("none of the training items has a clip: they have no regular bars with notes in them")
+            raise UserError("none of the training items has a clip: they have no regular bars with notes in them")
         turn, place = divmod(epoch, count)
         index = int(np.random.default_rng((self.config.seed, song, turn, 2)).permutation(count)[place])
         draw = np.random.default_rng((self.config.seed, song, epoch, 3))
