@@ -68,7 +68,10 @@ def decide(lab: Lab, ids: Sequence[str], by: str = "") -> list[dict[str, Any]]:
     finally:
         done = proposals.decisions(lab)
         for page in sorted(lab.daily.glob("*/index.html")):
-            data = data_of(page)
+            try:
+                data = data_of(page)
+            except (OSError, ValueError):  # an old page that lost its data stays as it is
+                continue
             stale = [
                 p for p in data.get("proposals", ())
                 if p["state"] == "open" and done.get(p["digest"], {}).get("state") == "done"

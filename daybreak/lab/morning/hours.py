@@ -83,10 +83,11 @@ def tonight(lab: Lab, stories: Sequence[Story], now: float) -> dict[str, Any]:
     if begin >= until:
         begin = now
     speed = _speeds(stories)
+    done = {story.run.id: story.state.step for story in stories}
     lanes = [begin] * workers
     rows = []
     for job in jobs:
-        seconds = _needs(job, speed)
+        seconds = _needs(job, speed, done.get(job.run, 0))
         row: dict[str, Any] = {
             "id": job.id, "title": job.title, "name": job.name, "owner": job.owner, "state": job.state,
             "parent": job.parent, "change": _change(lab, job), "needs_s": seconds, "starts": "", "fits": None,
@@ -112,13 +113,15 @@ def _speeds(stories: Sequence[Story]) -> dict[tuple[str, str], float]:
     return found
 
 
-def _needs(job: Any, speed: dict[tuple[str, str], float]) -> float | None:
-    """Seconds that a job will take; None where nothing like it ran."""
+def _needs(job: Any, speed: dict[tuple[str, str], float], done: int) -> float | None:
+    """Seconds that a job will take, of which so many steps are done; None where nothing like it ran."""
     if job.config.get("minutes"):
         return 60.0 * float(job.config["minutes"])
     rate = speed.get((job.recipe, job.preset))
     steps = job.config.get("steps")
-    return rate * steps if rate is not None and isinstance(steps, int) and math.isfinite(rate) else None
+    if rate is None or not isinstance(steps, int) or not math.isfinite(rate):
+        return None
+    return rate * max(0, steps - done)
 
 
 def _change(lab: Lab, job: Any) -> str:

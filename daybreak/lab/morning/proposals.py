@@ -169,11 +169,14 @@ def _registered(lab: Lab) -> set[str]:
 
 
 def _drops(data: Mapping[str, Any], rows: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Waiting jobs that derive from a run that diverged, and keep what made it diverge."""
+    """Waiting jobs that derive from a run that diverged, and change nothing that its findings say to change."""
     found = []
     for job in data["tonight"]["jobs"]:
         row = rows.get(job["parent"])
-        if row is None or not row["failed"] or job["state"] != "waiting" or "lr" in job["change"]:
+        if row is None or not row["failed"] or job["state"] != "waiting":
+            continue
+        advice = {word[2:] for f in row["findings"] for word in f["next"] or () if word.startswith("--")}
+        if advice & {part.split(" ")[0] for part in job["change"].split(", ")}:
             continue
         text = f"drop job {job['id']}: it derives from {row['title']}, which {row['state']}"
         found.append(_proposal("drop", text, ("tonight", "rm", str(job["id"])), row["state_text"]))
