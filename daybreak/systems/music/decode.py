@@ -1,7 +1,7 @@
 """Sampling under a grammar, so that whatever the weights say the result is a well-formed clip that obeys.
 
 It holds: exact bars, positions that only go forward, pitches ascending and different at one position, velocities
-inside the window, notes inside the clip, chords where they were asked for, at least one note, an end before the
+inside the window, notes inside the clip, chords where they were asked for, notes in half of the bars, an end before the
 context ends. It knows tokens and a network; it knows nothing about requests or files.
 """
 
@@ -53,8 +53,11 @@ class Automaton:
     pitch: int = -1
     """Pitch of the last note at this position."""
     last: int = T.PAD
-    chord: int = -1
     notes: int = 0
+    silent: int = 0
+    """Bars that ended without a note."""
+    heard: bool = False
+    """Whether a note began in this bar."""
     tokens: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -122,6 +125,8 @@ class Automaton:
                 out.append((T.POSITION + first, T.POSITION + stop))
             if inside:
                 out.append((T.POSITION + stop, T.POSITION + stop + 1))
+            elif not self.heard and self.silent >= rules.bars // 2 and spare >= 4:
+                pass  # too much silence: the clips of the data have a note in at least every second bar
             elif self.bar < rules.bars:
                 out.append((T.BAR, T.BAR + 1))
             elif self.notes:
@@ -131,13 +136,15 @@ class Automaton:
     def take(self, token: int) -> None:
         """Go on with a token."""
         if token == T.BAR:
-            self.bar, self.at, self.pitch = self.bar + 1, -1, -1
+            self.silent += self.bar > 0 and not self.heard
+            self.bar, self.at, self.pitch, self.heard = self.bar + 1, -1, -1, False
         elif T.POSITION <= token < T.PITCH:
             self.at, self.pitch = token - T.POSITION, -1
         elif T.PITCH <= token < T.VELOCITY:
             self.pitch = token - T.PITCH
         elif T.DURATION <= token < T.CHORD:
             self.notes += 1
+            self.heard = True
         self.last = token
         self.room -= 1
         self.tokens.append(token)
