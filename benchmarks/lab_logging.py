@@ -321,7 +321,8 @@ def losses(folder: Path, quick: bool) -> Iterator[Row]:
     yield Row("acknowledged metrics lost at kill -9", "calls", lost, Bar("ours", "=", 0), note=f"of {count}")
     for peer, title in PEERS.items():
         theirs = found.get(peer)
-        yield Row("acknowledged metrics lost at kill -9", "calls", lost, None, title, theirs and theirs[1],
+        bar = Bar("ours", "=", 0) if theirs else None
+        yield Row("acknowledged metrics lost at kill -9", "calls", lost, bar, title, theirs and theirs[1],
                   f"peer: of {theirs[0]}" if theirs else "")  # fmt: skip
     yield Row("after kill -9 the run reads as crashed, wall", "s", crashed, Bar("ours", "<=", 1.0))
     say("kill -9 of the trainer alone")

@@ -9,6 +9,7 @@ much the held-out loss rises), the label comes from the noise-free value, never 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -261,7 +262,7 @@ def _machine(rng: np.random.Generator, steps: int, fault: str) -> tuple[Window, 
     eaten = free_mb * rng.uniform(0.4, 0.9) / (len(cuts) // save + 1)
     held = 7000 * rng.uniform(0.4, 0.9) / steps
     found = []
-    for place, (low, high) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for place, (low, high) in enumerate(itertools.pairwise(cuts)):
         if fault == "memory":
             resident = 900 + 64 * np.floor(held * high / 64)  # an allocator takes arenas, not bytes
         else:

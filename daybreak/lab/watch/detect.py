@@ -244,7 +244,8 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
     if after.mean() > then.mean() + 2 * float(curve.error[at]):
         return None
     # Where the goal had never improved, only a loss that surely fell on tells over-fitting from wandering.
-    if progress < 4 * noise and line(curve.level[at:]).z > -limits.worse_z:
+    fell = float(then.mean() - after.mean()) / math.hypot(float(curve.error[at]), float(curve.error[-1]))
+    if progress < 4 * noise and max(fell, -line(curve.level[at:]).z) < limits.worse_z:
         return None
     step = int(steps[best])
     unit = f" {record.goal.unit}" if record.goal.unit else ""

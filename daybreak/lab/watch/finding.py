@@ -54,7 +54,7 @@ class Limits:
     """Spikes: so many are nothing yet."""
     spike_share: float = 0.0005
     """Spikes: nor is this share of the steps."""
-    worse_z: float = 4.0
+    worse_z: float = 3.3
     """Over-fitting: how far the last third after the best evaluation is above it, in standard errors."""
     picked_z: float = 1.5
     """Over-fitting: what the best evaluation owes to having been picked, in standard errors."""
