@@ -220,7 +220,8 @@ def test_worse_than_the_best_is_told_with_its_interval() -> None:
     best = record(run="music:small#41", number=41, scores={STEPS: scores(0.0)})
     found = only(watch(record(scores={STEPS: scores(0.3)}), best=best))
     assert found.kind == "regression"
-    assert "these weights are worse on these items: +0.3" in found.text
+    difference = float((scores(0.3).values - scores(0.0).values).mean())
+    assert f"these weights are worse on these items: +{difference:.3g} " in found.text
     assert "at 99.5 %" in found.text
     assert watch(record(scores={STEPS: scores(-0.3)}), best=best) == []
 
