@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-COLUMNS = ("what", "ours", "peer", "unit", "bar", "holds")
+COLUMNS = ("what", "ours", "beside", "bar")
 SECTION = re.compile(r"(<!-- results: [^>]*-->\n).*?(<!-- /results -->)", re.S)
 
 
@@ -27,9 +27,20 @@ def rows(text: str) -> list[dict[str, str]]:
     return [row for row in found if row["bar"]]
 
 
+def merged(found: list[dict[str, str]]) -> list[list[str]]:
+    """A line a figure: its peers side by side, its bars with whether they hold."""
+    lines: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for row in found:
+        peers, bars = lines.setdefault((row["what"], f"{row['ours']} {row['unit']}"), ([], []))
+        peers += [row["peer"]] * bool(row["peer"])
+        bar = f"{row['bar']}: {row['holds']}"
+        bars += [bar] * (bar not in bars)
+    return [[what, ours, "; ".join(peers), "; ".join(bars)] for (what, ours), (peers, bars) in lines.items()]
+
+
 def main() -> None:
     """Write the README's table; with --check, fail where it is not what RESULTS.md says."""
-    shown = [[row[name] for name in COLUMNS] for row in rows((HERE / "RESULTS.md").read_text())]
+    shown = merged(rows((HERE / "RESULTS.md").read_text()))
     lines = ["| " + " | ".join(cells) + " |" for cells in [list(COLUMNS), ["---"] * len(COLUMNS), *shown]]
     text = README.read_text()
     body = "\n".join(lines) + "\n"

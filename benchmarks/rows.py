@@ -127,7 +127,7 @@ HEAD = ["what", "ours", "peer", "unit", "ours/peer", "bar", "holds", "note"]
 
 def show(value: float | None) -> str:
     """Three significant digits, no exponent for what a person reads at once."""
-    if value is None:
+    if value is None or not math.isfinite(value):  # a ratio to a peer's zero
         return "-"
     if value == int(value) and abs(value) < 1e4:
         return str(int(value))

@@ -42,6 +42,8 @@ TARGETS = {
     "healthy": 0.02, "non-finite": 1.0, "divergence": 0.95, "not learning": 0.95, "spikes": 1.0, "over-fitting": 0.85,
     "plateau": 0.85, "data stall": 1.0, "slower": 1.0, "slowing": 1.0,
 }  # fmt: skip
+SEED = 20_261_125
+"""First used after the limits were last changed; change it with them."""
 GOAL = Goal("score", "lower")
 
 
@@ -67,7 +69,7 @@ def detect(share: float) -> tuple[list[dict[str, Any]], float]:
             if name == "trainings" and fault in trainings.NOT_MADE:
                 continue
             count = max(5, round(COUNTS[name][fault != "healthy"] * share))
-            runs, found, spent = tally(module.cases(fault, count, 1_000_000))
+            runs, found, spent = tally(module.cases(fault, count, SEED))
             row[name] = {"runs": runs, "rate": found["any" if fault == "healthy" else fault] / runs}
             row[name]["found"] = dict(found)
             runs_all, spent_all = runs_all + runs, spent_all + spent

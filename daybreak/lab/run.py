@@ -91,7 +91,8 @@ class Lines:
     """An append-only file of JSON lines. One write a line: what was appended survives the process."""
 
     def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        self._drop_unfinished()
         self._encode: Callable[[Any], str] = json.JSONEncoder(allow_nan=False, separators=(", ", ": ")).encode
 
     def append(self, line: Mapping[str, Any]) -> None:
@@ -104,6 +105,19 @@ class Lines:
         written = os.write(self._handle, data)
         if written != len(data):
             raise OSError(28, f"wrote {written} of {len(data)} bytes: no space left on device")
+
+    def _drop_unfinished(self) -> None:
+        """Cut a last line that a crash left without its end: what is appended would be glued to it."""
+        size = self.size()
+        back = min(size, 4096)
+        while back:
+            tail = os.pread(self._handle, back, size - back)
+            end = tail.rfind(b"\n") + 1
+            if end or back == size:
+                if end < back:
+                    os.ftruncate(self._handle, size - back + end)
+                return
+            back = min(size, 16 * back)
 
     def size(self) -> int:
         """Bytes written so far."""
@@ -354,6 +368,8 @@ def read(path: Path, having: str = "") -> Iterator[dict[str, Any]]:
             while lines := file.readlines(2**18):
                 whole = [line for line in lines if line.endswith(b"\n") and needle in line]
                 yield from json.loads(b"[" + b",".join(whole) + b"]")
+                if not lines[-1].endswith(b"\n"):
+                    return  # the line is being written: its end would read as a line
     except FileNotFoundError:
         return
 
