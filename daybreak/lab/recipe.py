@@ -213,16 +213,18 @@ class Recipe(Generic[C]):
         self,
         name: str,
         parameters: Any,
-        kind: Literal["adamw", "adam", "sgd"] = "adamw",
+        kind: Literal["adamw", "adam", "sgd"] | type[torch.optim.Optimizer] = "adamw",
         **options: Any,
     ) -> None:
-        """Register an optimiser under `name`. `parameters` is what torch takes: tensors or groups.
+        """Register an optimiser under `name`: one of torch's, or a class of your own. `parameters` is what torch takes:
+        tensors or groups.
 
         The learning rate is the config's, times the schedule; a group's own "lr" is a peak of its own.
         """
         import torch
 
-        make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[kind]
+        named = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        make: Any = named[kind] if isinstance(kind, str) else kind
         made = make(parameters, lr=options.pop("lr", self.config.lr), **options)
         self.optimisers[name] = made
         self._rates[name] = [group["lr"] for group in made.param_groups]
@@ -230,33 +232,38 @@ class Recipe(Generic[C]):
         if self.config.ema:
             self._averages[name] = [p.detach().clone() for p in self._parameters[name]]
 
-    def update(self, name: str, loss: Tensor) -> None:
-        """Make one update of one optimiser: the only place where gradients become weights.
+    def update(self, name: str | Sequence[str], loss: Tensor) -> None:
+        """Make one update of one optimiser, or of several at once: the only place where gradients become weights.
 
-        Accumulation, clipping, schedule and moving average happen here. Gradients reach this optimiser's parameters
-        alone, so that a GAN may call it twice a step. Under accumulation the parts' gradients are averaged.
+        Accumulation, clipping (over all of them together), schedule and moving average happen here. Gradients reach
+        these optimisers' parameters alone, so that a GAN may call it twice a step. Under accumulation the parts'
+        gradients are averaged.
         """
         import torch
 
-        optimiser, parameters = self.optimisers[name], self._parameters[name]
+        names = (name,) if isinstance(name, str) else tuple(name)
+        parameters = [p for one in names for p in self._parameters[one]]
         if self._part == 0:
-            optimiser.zero_grad(set_to_none=True)
+            for one in names:
+                self.optimisers[one].zero_grad(set_to_none=True)
         if self._parts > 1:
             loss = loss / self._parts
         loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
         if self._part < self._parts - 1:
             return
         if self.config.clip:
-            self.norms[name] = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip).detach()
+            self.norms[names[-1]] = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip).detach()
         factor = schedule(self.config, self._step)
-        for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):
-            group["lr"] = rate * factor
-        optimiser.step()
-        if averages := self._averages.get(name):
-            # The average starts fast, as in Adam's bias correction, so that a short run is not held at its start.
-            decay = min(self.config.ema, (1 + self._step) / (10 + self._step))
-            with torch.no_grad():
-                torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
+        # The average starts fast, as in Adam's bias correction, so that a short run is not held at its start.
+        decay = min(self.config.ema, (1 + self._step) / (10 + self._step))
+        for one in names:
+            optimiser = self.optimisers[one]
+            for group, rate in zip(optimiser.param_groups, self._rates[one], strict=True):
+                group["lr"] = rate * factor
+            optimiser.step()
+            if averages := self._averages.get(one):
+                with torch.no_grad():
+                    torch._foreach_lerp_(averages, [p.detach() for p in self._parameters[one]], 1 - decay)
 
     def nets(self) -> dict[str, nn.Module]:
         """The recipe's nets by attribute name."""

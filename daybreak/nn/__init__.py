@@ -1,1 +1,1 @@
-"""Blocks that two systems or more share. No training code."""
+"""Pieces of networks and of their training that several systems share."""

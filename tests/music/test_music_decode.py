@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybreak.systems.music import tokens as T
-from daybreak.systems.music.decode import Automaton, Rules, choose, sample
-from daybreak.systems.music.net import Decoder, NetConfig
+from daybreak.systems.music.decode import Automaton, Rules, choose, decoder, sample
+from daybreak.systems.music.net import NetConfig
 
 
 @st.composite
@@ -87,9 +87,7 @@ def test_the_data_themselves_walk_through_the_grammar():
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    return Decoder(
-        NetConfig(layers=1, width=32, heads=2, inner=64, context=256), T.VOCABULARY, T.STREAM, len(T.FIELDS)
-    ).eval()
+    return decoder(NetConfig(layers=1, width=32, heads=2, inner=64, context=256)).eval()
 
 
 def test_the_same_seed_gives_the_same_stream_and_another_another(net):

@@ -10,7 +10,8 @@ from daybreak.errors import UserError
 from daybreak.lab.evaluate import scores
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.data import clips
-from daybreak.systems.music.net import Decoder, NetConfig
+from daybreak.systems.music.decode import decoder
+from daybreak.systems.music.net import NetConfig
 from daybreak.systems.music.recipe import BLOCK, Clips, Compose, ComposeConfig
 
 SMALL = NetConfig(layers=1, width=32, heads=2, inner=64, context=256)
@@ -73,13 +74,13 @@ def test_training_clips_are_transposed(data):
     originals = {made["tokens"][a:b].tobytes() for a, b in zip(made["offsets"], made["offsets"][1:], strict=False)}
     batches = Compose.batches(CONFIG, data)
     batches(0)
-    drawn = [batches._clip(0, epoch)[2].tobytes() for epoch in range(24)]
+    drawn = [batches._clip(0, epoch).tokens.tobytes() for epoch in range(24)]
     assert any(stream not in originals for stream in drawn)
 
 
 def test_the_keywords_order_makes_no_difference():
     torch.manual_seed(0)
-    net = Decoder(SMALL, T.VOCABULARY, T.STREAM, len(T.FIELDS)).eval()
+    net = decoder(SMALL).eval()
     keywords = torch.from_numpy(T.row(bpm=80, key="C minor", metre="4/4", bars=8).astype(np.int64) + T.OFFSETS)[None]
     tokens = torch.randint(0, T.STREAM, (1, 50))
     plain = net(keywords, tokens)
@@ -90,7 +91,7 @@ def test_the_keywords_order_makes_no_difference():
 
 def test_a_token_sees_its_past_and_the_keywords_alone():
     torch.manual_seed(0)
-    net = Decoder(SMALL, T.VOCABULARY, T.STREAM, len(T.FIELDS)).eval()
+    net = decoder(SMALL).eval()
     keywords = torch.from_numpy(T.row().astype(np.int64) + T.OFFSETS)[None]
     tokens = torch.randint(0, T.STREAM, (1, 50))
     changed = tokens.clone()
@@ -104,7 +105,7 @@ def test_a_token_sees_its_past_and_the_keywords_alone():
 
 def test_the_cache_gives_what_the_whole_gives():
     torch.manual_seed(0)
-    net = Decoder(SMALL, T.VOCABULARY, T.STREAM, len(T.FIELDS)).eval()
+    net = decoder(SMALL).eval()
     keywords = torch.from_numpy(T.row(bpm=80).astype(np.int64) + T.OFFSETS)[None].expand(2, -1)
     tokens = torch.randint(0, T.STREAM, (2, 40))
     whole, cache = net(keywords, tokens), net.cache(2)
@@ -170,5 +171,5 @@ def test_items_without_a_clip_are_named_as_the_reason():
 
 def test_presets_are_values_of_the_config():
     for config in Compose.presets.values():
-        net = Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS))
+        net = decoder(config.net)
         assert sum(p.numel() for p in net.parameters()) < 5_000_000

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from daybreak.systems.music import context
 from daybreak.systems.music import tokens as T
-from daybreak.systems.music.net import Decoder
+from daybreak.systems.music.net import Decoder, NetConfig
 
 
 @dataclass(frozen=True)
@@ -167,45 +168,88 @@ class Automaton:
         return self.room - 3 * (self.rules.bars - self.bar) - 3 * later - note - 1
 
 
+def decoder(config: NetConfig) -> Decoder:
+    """A network of that size for streams."""
+    return Decoder(config, T.VOCABULARY, T.STREAM, len(T.FIELDS), context.MARKS)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How streams are drawn."""
+
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_p: float = 0.95
+    """Probability mass from which a token is drawn."""
+    guidance: float = 1.0
+    """Classifier-free guidance (Ho and Salimans, 2022): how far logits are pushed from what no keywords would give."""
+
+
 def sample(
     net: Decoder,
-    keywords: Sequence[np.ndarray],
+    rows: Sequence[np.ndarray],
     rules: Rules,
     seed: int,
-    temperature: float = 1.0,
-    top_p: float = 0.95,
+    sampling: Sampling | None = None,
+    beside: context.Context = context.NONE,
 ) -> list[np.ndarray]:
-    """Compose a stream for each row of keywords (with `tokens.OFFSETS` not yet added), int16.
+    """Compose a stream for each row of keywords (with `tokens.OFFSETS` not yet added), int16, all at once.
 
-    The draws of stream n come from a generator of its own, (seed, n): they do not depend on the others.
+    The draws of stream n come from a generator of its own, (seed, n). They do not depend on the others, but the
+    network's rounding depends on how many there are.
     """
-    made = []
-    for n, row in enumerate(keywords):
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + n) % 2**63)
-        made.append(_one(net, row, rules, generator, temperature, top_p))
-    return made
+    how = sampling or Sampling()
+    generators = [torch.Generator().manual_seed((seed * 1_000_003 + n) % 2**63) for n in range(len(rows))]
+    room = net.config.context - len(beside.tokens)
+    states = [Automaton(rules, room) for _ in rows]
+    _compose(net, rows, states, generators, how, beside)
+    return [np.array(state.tokens, np.int16) for state in states]
 
 
 @torch.inference_mode()
-def _one(
-    net: Decoder, row: np.ndarray, rules: Rules, generator: torch.Generator, temperature: float, top_p: float
-) -> np.ndarray:
+def _compose(
+    net: Decoder,
+    rows: Sequence[np.ndarray],
+    states: Sequence[Automaton],
+    generators: Sequence[torch.Generator],
+    how: Sampling,
+    beside: context.Context,
+) -> None:
     device = net.embedding.weight.device
-    state = Automaton(rules, net.config.context)
-    cache = net.cache(1)
-    said: Tensor | None = torch.from_numpy(row.astype(np.int64) + T.OFFSETS)[None].to(device)
-    pending: list[int] = []
+    guided = how.guidance != 1
+    said = np.stack([row.astype(np.int64) for row in rows]) + T.OFFSETS
+    if guided:
+        said = np.concatenate([said, np.broadcast_to(T.OFFSETS, said.shape)])
+    keywords: Tensor | None = torch.from_numpy(said).to(device)
+    cache = net.cache(len(said))
+    tokens = np.broadcast_to(beside.tokens, (len(said), len(beside.tokens)))
+    marks = np.broadcast_to(beside.marks, (len(said), *beside.marks.shape))
     start = 0
-    while not state.done:
-        token = state.forced()
-        if token is None:
-            # What was forced meanwhile goes through the network in one pass.
-            logits = net.extend(cache, torch.tensor([pending], device=device), start, said)[0].float().cpu()
-            start, pending, said = start + len(pending), [], None
-            token = choose(logits, state.allowed(), generator, temperature, top_p)
-        state.take(token)
-        pending.append(token)
-    return np.array(state.tokens, np.int16)
+    while not all(state.done for state in states):
+        forced = [T.PAD if state.done else state.forced() for state in states]
+        scores = None
+        if None in forced:  # what was forced meanwhile goes through the network in one pass
+            new = torch.from_numpy(tokens.copy()).to(device), torch.from_numpy(marks.copy()).to(device)
+            scores = net.extend(cache, new[0], start, keywords, new[1]).float().cpu()
+            start, keywords = start + tokens.shape[1], None
+            tokens, marks = tokens[:, :0], marks[:, :0]
+            if guided:
+                free = scores[len(rows) :]
+                scores = free + how.guidance * (scores[: len(rows)] - free)
+        taken, numbers = [], []
+        for n, state in enumerate(states):
+            token = forced[n]
+            if token is None:
+                assert scores is not None
+                token = choose(scores[n], state.allowed(), generators[n], how.temperature, how.top_p)
+            if not state.done:
+                state.take(token)
+            taken.append([token])
+            numbers.append([[min(beside.first + state.bar, T.MOST_BARS), context.STREAM]])
+        if guided:
+            taken, numbers = 2 * taken, 2 * numbers
+        tokens = np.concatenate([tokens, np.array(taken, np.int64)], 1)
+        marks = np.concatenate([marks, np.array(numbers, np.int64)], 1)
 
 
 def choose(

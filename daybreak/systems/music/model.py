@@ -20,7 +20,7 @@ from daybreak.media.synth import render
 from daybreak.systems.music import harmony, instruments, metrics, score
 from daybreak.systems.music import request as requests
 from daybreak.systems.music import tokens as T
-from daybreak.systems.music.decode import Rules, sample
+from daybreak.systems.music.decode import Rules, Sampling, decoder, sample
 from daybreak.systems.music.net import Decoder, NetConfig
 from daybreak.systems.music.request import Compose
 
@@ -91,7 +91,7 @@ Styles that it was not taught, lyrics, drums, whole pieces, and any judgement of
 
     def __init__(self, config: MusicConfig, net: Decoder | None = None) -> None:
         super().__init__(config)
-        self.net = net or Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS)).eval()
+        self.net = net or decoder(config.net).eval()
 
     @action
     def compose(self, request: Compose) -> Composition:
@@ -152,7 +152,7 @@ Styles that it was not taught, lyrics, drums, whole pieces, and any judgement of
         window = full["min_velocity"] // 4, full["max_velocity"] // 4
         rules = Rules(full["bars"], metre.beats, window, chords, harmonic)
         seed = int(draw.integers(2**31))
-        stream = sample(self.net, [row], rules, seed, request.temperature, request.top_p)[0]
+        stream = sample(self.net, [row], rules, seed, Sampling(request.temperature, request.top_p))[0]
         notes, changes, _ = T.decode(stream, metre.beats)
         full.setdefault("chords", " ".join(harmony.chord_name(c, b) for _, c, b in changes.tolist()))
         about = {

@@ -3,12 +3,17 @@ knows nothing about music, training or sampling.
 
 Pre-norm blocks with RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021), tied embedding. All
 keyword tokens stand at one position and see one another; the stream sees them and its own past. So the order in which
-keywords come makes no difference beyond rounding.
+keywords come makes no difference beyond rounding. Read as a sequence instead, they are tokens like any others.
+
+A numbered network is also told marks of each token: small numbers, each with a table of its own, added to the token's
+vector (which bar, whose).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +39,10 @@ class NetConfig(BaseModel):
     """Longest stream, in tokens; the keywords come on top."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of activations dropped in training."""
+    keywords: Literal["set", "sequence"] = "set"
+    """How keywords are read: as a set, at one position, or one after another, as other models read them."""
+    numbered: bool = False
+    """Whether tokens come with their marks. What continues, fills in or accompanies needs it."""
 
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -43,19 +52,24 @@ Cache = list[tuple[Tensor, Tensor]]
 class Decoder(nn.Module):
     """Keywords and a stream -> logits of each next token of the stream.
 
-    `vocabulary` counts all ids, `stream` those that can be predicted (the first ones), `keywords` the set's size.
+    `vocabulary` counts all ids, `stream` those that can be predicted (the first ones), `keywords` the set's size,
+    `marks` the values of each mark.
     """
 
-    def __init__(self, config: NetConfig, vocabulary: int, stream: int, keywords: int) -> None:
+    def __init__(
+        self, config: NetConfig, vocabulary: int, stream: int, keywords: int, marks: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         if config.width % (2 * config.heads):
             raise ValueError(f"width {config.width} is no even multiple of {config.heads} heads")
         self.config, self.stream, self.keywords = config, stream, keywords
         self.embedding = nn.Embedding(vocabulary, config.width)
+        self.marks = nn.ModuleList(nn.Embedding(size, config.width) for size in marks if config.numbered)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width)
         self.drop = nn.Dropout(config.dropout)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        for table in (self.embedding, *self.marks):
+            nn.init.normal_(table.weight, std=0.02)
         for name, weight in self.named_parameters():
             if name.endswith(("out.weight", "down.weight")):  # GPT-2: residual branches start small
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.layers))
@@ -63,22 +77,22 @@ class Decoder(nn.Module):
                 nn.init.normal_(weight, std=0.02)
         size = config.width // config.heads
         rates = 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
-        angles = torch.arange(config.context + 1, dtype=torch.float64)[:, None] * rates
+        angles = torch.arange(keywords + config.context + 1, dtype=torch.float64)[:, None] * rates
         self.register_buffer("cos", torch.cat([angles.cos()] * 2, 1).float(), persistent=False)
         self.register_buffer("sin", torch.cat([-angles.sin(), angles.sin()], 1).float(), persistent=False)
         self.cos: Tensor
         self.sin: Tensor
 
     def forward(
-        self, keywords: Int[Tensor, "batch fields"], tokens: Int[Tensor, "batch time"]
+        self,
+        keywords: Int[Tensor, "batch fields"],
+        tokens: Int[Tensor, "batch time"],
+        marks: Int[Tensor, "batch time marks"] | None = None,
     ) -> Float[Tensor, "batch time stream"]:
         """Logits of the token after each of `tokens`. Padding goes to the right end; it changes nothing before it."""
         count, length = keywords.shape[1], tokens.shape[1]
-        places = self._places(count, 0, length)
-        mask = torch.ones(count + length, count + length, dtype=torch.bool, device=tokens.device).tril()
-        mask[:count, :count] = True
-        hidden = self.drop(self.embedding(torch.cat([keywords, tokens], 1)))
-        turn = self.cos[places].to(hidden.dtype), self.sin[places].to(hidden.dtype)
+        hidden = self.drop(self._embedded(tokens, marks, keywords))
+        mask, turn = self._mask(0, count, length, tokens.device), self._turn(0, count, length, hidden.dtype)
         for block in self.blocks:
             hidden = block(hidden, turn, mask)
         return self._head(hidden[:, count:])
@@ -95,31 +109,44 @@ class Decoder(nn.Module):
         tokens: Int[Tensor, "batch new"],
         start: int,
         keywords: Int[Tensor, "batch fields"] | None = None,
+        marks: Int[Tensor, "batch new marks"] | None = None,
     ) -> Float[Tensor, "batch stream"]:
         """Logits of the token after the last of `tokens`, which stand at `start`.. in their streams.
 
         The first call (`start` 0) brings the keywords. The cache is written to.
         """
-        count, new = self.keywords, tokens.shape[1]
-        old = 0 if keywords is not None else count + start
-        ids = tokens if keywords is None else torch.cat([keywords, tokens], 1)
-        places = self._places(count if keywords is not None else 0, start, new)
-        end = count + start + new
-        mask = None
-        if ids.shape[1] > 1:  # explicit: a causal flag would align a longer past at the wrong corner
-            mask = torch.ones(ids.shape[1], end, dtype=torch.bool, device=ids.device).tril(old)
-            if keywords is not None:
-                mask[:count, :count] = True
-        hidden = self.embedding(ids)
-        turn = self.cos[places], self.sin[places]
+        count, new = 0 if keywords is None else self.keywords, tokens.shape[1]
+        old = 0 if keywords is not None else self.keywords + start
+        # Explicit: a causal flag would align a longer past at the wrong corner.
+        mask = self._mask(old, count, new, tokens.device) if count + new > 1 else None
+        hidden = self._embedded(tokens, marks, keywords)
+        turn = self._turn(old, count, new, hidden.dtype)
         for block, (keys, values) in zip(self.blocks, cache, strict=True):
             hidden = block(hidden, turn, mask, (keys, values, old))
         return self._head(hidden[:, -1])
 
-    def _places(self, keywords: int, start: int, new: int) -> Tensor:
-        """Position ids: 0 for every keyword, 1 and up for the stream."""
-        places = torch.arange(start + 1, start + new + 1, device=self.cos.device)
-        return torch.cat([places.new_zeros(keywords), places])
+    def _embedded(self, tokens: Tensor, marks: Tensor | None, keywords: Tensor | None) -> Tensor:
+        hidden: Tensor = self.embedding(tokens)
+        for n, table in enumerate(self.marks):
+            if marks is None:
+                raise ValueError("a numbered network wants each token's marks")
+            hidden = hidden + table(marks[..., n])
+        return hidden if keywords is None else torch.cat([self.embedding(keywords), hidden], 1)
+
+    def _mask(self, old: int, count: int, new: int, device: torch.device) -> Tensor:
+        """Who sees whom: the past of `old`, then `count` keywords, then `new` tokens."""
+        mask = torch.ones(count + new, old + count + new, dtype=torch.bool, device=device).tril(old)
+        if self.config.keywords == "set":
+            mask[:count, :count] = True
+        return mask
+
+    def _turn(self, old: int, count: int, new: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The angles: a set of keywords stands at 0 and the stream begins at 1; in a sequence each has its place."""
+        first = old if self.config.keywords == "sequence" else max(old - self.keywords, 0) + 1
+        places = torch.arange(first, first + count + new, device=self.cos.device)
+        if count and self.config.keywords == "set":
+            places = torch.cat([places.new_zeros(count), places[:new]])
+        return self.cos[places].to(dtype), self.sin[places].to(dtype)
 
     def _head(self, hidden: Tensor) -> Tensor:
         return F.linear(self.norm(hidden), self.embedding.weight[: self.stream])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,12 +19,16 @@ from torch.nn import functional as F
 from daybreak.errors import UserError
 from daybreak.lab.batches import Batch, Order
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score, mean
+from daybreak.nn.muon import Muon
+from daybreak.systems.music import context
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.data import clips
-from daybreak.systems.music.net import Decoder, NetConfig
+from daybreak.systems.music.decode import Rules, Sampling, decoder, sample
+from daybreak.systems.music.net import NetConfig
+from daybreak.systems.music.rules import BY_RULE
 
 if TYPE_CHECKING:
-    from daybreak.lab.lake import Item, Snapshot
+    from daybreak.lab.lake import Item, Snapshot, Split
     from daybreak.lab.model import Model
     from daybreak.media import Media
 
@@ -62,8 +67,16 @@ class ComposeConfig(Config):
     """The network."""
     decay: float = Field(0.05, ge=0)
     """Weight decay of the matrices."""
+    kind: Literal["adamw", "muon"] = "adamw"
+    """Optimiser of the blocks' matrices; everything else has AdamW. Muon (Jordan, 2024): orthogonalised momentum."""
+    shuffle: bool = True
+    """Whether the keywords come in an order drawn anew. A network that reads them as a set does not notice."""
     drop_keywords: float = Field(0.15, ge=0, le=1)
     """Share of the keywords that training hides, so that any may be left out."""
+    drop_all: float = Field(0.1, ge=0, le=1)
+    """Share of the clips whose keywords are all hidden: what guidance compares with."""
+    context: float = Field(0.4, ge=0, le=1)
+    """Share of the clips that are learned beside another part, or as bars within the rest; a numbered network's."""
     transpose: bool = True
     """Whether training clips are transposed by -6 to +5 semitones, anew each time they are seen."""
     clips_per_song: int = Field(3, ge=0)
@@ -72,6 +85,20 @@ class ComposeConfig(Config):
     """Temperature of the samples that an evaluation composes."""
     top_p: float = Field(0.95, gt=0, le=1)
     """Probability mass from which those samples are drawn."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A clip as a batch has it."""
+
+    name: str
+    keywords: np.ndarray
+    """Their token ids."""
+    tokens: np.ndarray
+    """The context, if there is one, and the stream."""
+    marks: np.ndarray
+    start: int
+    """Where the stream begins: nothing before it is learned."""
 
 
 class Clips:
@@ -92,19 +119,23 @@ class Clips:
         self._songs: Sequence[Item] | None = None
         self._order: Order | None = None
         self._held: dict[int, dict[str, np.ndarray]] = {}
-        self._block: tuple[int, list[list[tuple[str, np.ndarray, np.ndarray]]]] | None = None
+        self._block: tuple[int, list[list[Drawn]]] | None = None
 
     def items(self, step: int) -> tuple[str, ...]:
         """The clips of a step's batch, as "ID#CLIP"."""
-        return tuple(name for name, _, _ in self._drawn(step))
+        return tuple(drawn.name for drawn in self._drawn(step))
 
     def __call__(self, step: int) -> Batch:
         drawn = self._drawn(step)
-        keywords = np.stack([row.astype(np.int64) + T.OFFSETS for _, row, _ in drawn])
-        tensors = {"keywords": torch.from_numpy(keywords), "tokens": padded([stream for _, _, stream in drawn])}
-        return Batch(tuple(name for name, _, _ in drawn), tensors)
+        tensors = {
+            "keywords": torch.from_numpy(np.stack([one.keywords for one in drawn])),
+            "tokens": padded([one.tokens for one in drawn]),
+            "starts": torch.tensor([one.start for one in drawn]),
+            "marks": padded([one.marks for one in drawn]),
+        }
+        return Batch(tuple(one.name for one in drawn), tensors)
 
-    def _drawn(self, step: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    def _drawn(self, step: int) -> list[Drawn]:
         block, place = divmod(step, BLOCK)
         if self._block is None or self._block[0] != block:
             if self._order is None:
@@ -112,14 +143,14 @@ class Clips:
                 self._order = Order(len(self._songs), self.config.batch * BLOCK, self.config.seed)
             songs, epochs = self._order(block), self._order.epoch(block)
             drawn = [self._clip(int(song), int(epoch)) for song, epoch in zip(songs, epochs, strict=True)]
-            drawn.sort(key=lambda clip: len(clip[2]))
+            drawn.sort(key=lambda clip: len(clip.tokens))
             size = self.config.batch
             deal = np.random.default_rng((self.config.seed, block, 1)).permutation(BLOCK)
             self._block = block, [drawn[n * size : (n + 1) * size] for n in deal]
         return self._block[1][place]
 
-    def _clip(self, song: int, epoch: int) -> tuple[str, np.ndarray, np.ndarray]:
-        """A song's clip at its `epoch`-th turn: name, keywords, stream. A song without clips passes to the next."""
+    def _clip(self, song: int, epoch: int) -> Drawn:
+        """A song's clip at its `epoch`-th turn. A song without clips passes to the next."""
         assert self._songs is not None
         for _ in range(len(self._songs)):
             made = self._made(song)
@@ -131,12 +162,27 @@ class Clips:
         turn, place = divmod(epoch, count)
         index = int(np.random.default_rng((self.config.seed, song, turn, 2)).permutation(count)[place])
         draw = np.random.default_rng((self.config.seed, song, epoch, 3))
-        stream = made["tokens"][made["offsets"][index] : made["offsets"][index + 1]]
-        row = made["keywords"][index]
+        row, stream = made["keywords"][index], stream_of(made, index)
         shift, hidden = int(draw.integers(-6, 6)), draw.random(len(row)) < self.config.drop_keywords
+        if draw.random() < self.config.drop_all:
+            hidden[:] = True
+        beside = context.NONE
+        if self.config.net.numbered and draw.random() < self.config.context:
+            beside, stream = _beside(made, index, draw)
+            if len(beside.tokens) + len(stream) > self.config.net.context + 1:
+                beside, stream = context.NONE, stream_of(made, index)
         if self.config.transpose:
-            stream, row = T.transpose(stream, row, shift)
-        return f"{self._songs[song].id}#{index}", np.where(hidden, 0, row), stream[: self.config.net.context + 1]
+            together = np.concatenate([beside.tokens, stream])
+            moved = T.transpose(together, row, shift)[0]
+            if moved is not together:
+                row = T.transpose(stream_of(made, index), row, shift)[1]
+            beside, stream = replace(beside, tokens=moved[: len(beside.tokens)]), moved[len(beside.tokens) :]
+        ids = np.where(hidden, 0, row).astype(np.int64) + T.OFFSETS
+        if self.config.shuffle:
+            ids = draw.permutation(ids)
+        marks = np.concatenate([beside.marks, context.marks(stream, beside.first)])
+        tokens = np.concatenate([beside.tokens, stream])[: self.config.net.context + 1]
+        return Drawn(f"{self._songs[song].id}#{index}", ids, tokens, marks[: len(tokens)], len(beside.tokens))
 
     def _made(self, song: int) -> dict[str, np.ndarray]:
         if song not in self._held:
@@ -154,16 +200,45 @@ class Clips:
         self._start()
 
 
-def padded(streams: Sequence[np.ndarray]) -> Tensor:
-    """Streams of different lengths as one tensor, "batch time" of int64, with PAD behind the shorter ones.
+def stream_of(made: Mapping[str, np.ndarray], index: int) -> np.ndarray:
+    """One clip's stream, of those that `data.clips` derives."""
+    return made["tokens"][made["offsets"][index] : made["offsets"][index + 1]]
+
+
+def _beside(
+    made: Mapping[str, np.ndarray], index: int, draw: np.random.Generator
+) -> tuple[context.Context, np.ndarray]:
+    """A context drawn for a clip, and what is then composed of it: beside one or two of its song's other parts, or the
+    bars that are missing in itself."""
+    stream, row, places = stream_of(made, index), made["keywords"], made["places"]
+    bars = row[index][T.COLUMN["bars"]]
+    together = (places[:, :2] == places[index, :2]).all(1) & (row[:, T.COLUMN["bars"]] == bars)
+    others = np.flatnonzero(together & (places[:, 2] != places[index, 2]))
+    if len(others) and draw.random() < 0.5:
+        chosen = draw.permutation(others)[: 1 + (draw.random() < 0.3)]
+        parts = [(T.value(row[n], "role"), stream_of(made, int(n))) for n in chosen]
+        return context.beside([(None if role is None else str(role), part) for role, part in parts]), stream
+    count = int(bars)
+    if count < 2:
+        return context.NONE, stream
+    length = int(draw.integers(1, count))
+    first = int(draw.integers(0, count - length + 1)) if draw.random() < 0.5 else count - length
+    role = T.value(row[index], "role")
+    made_of = context.without(None if role is None else str(role), stream, first, first + length)
+    return made_of, np.append(context.divided(stream, first, first + length)[1], T.EOS)
+
+
+def padded(rows: Sequence[np.ndarray]) -> Tensor:
+    """Streams of different lengths as one tensor, "batch time" (or "batch time marks") of int64, with PAD behind the
+    shorter ones.
 
     Lengths come in steps of 32 (and one, the token that is only predicted): kernels are kept by shape, and a shape for
     each length would fill gigabytes.
     """
-    longest = max(len(stream) for stream in streams)
-    out = np.full((len(streams), -(-(longest - 1) // 32) * 32 + 1), T.PAD, np.int64)
-    for line, stream in zip(out, streams, strict=True):
-        line[: len(stream)] = stream
+    longest = max(len(row) for row in rows)
+    out = np.full((len(rows), -(-(longest - 1) // 32) * 32 + 1, *rows[0].shape[1:]), T.PAD, np.int64)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
     return torch.from_numpy(out)
 
 
@@ -194,19 +269,32 @@ class Compose(Recipe[ComposeConfig]):
     def __init__(self, config: ComposeConfig, data: Snapshot, device: torch.device | str = "cpu") -> None:
         super().__init__(config, data, device)
         self.songs = data
-        self.net = Decoder(config.net, T.VOCABULARY, T.STREAM, len(T.FIELDS)).to(device)
-        matrices = [p for p in self.net.parameters() if p.ndim >= 2]
+        self.net = decoder(config.net).to(device)
+        inside = [p for p in self.net.blocks.parameters() if p.ndim >= 2]
+        tables = [p for p in self.net.parameters() if p.ndim >= 2 and not any(p is q for q in inside)]
         others = [p for p in self.net.parameters() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": config.decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [{"params": tables, "weight_decay": config.decay}, {"params": others, "weight_decay": 0.0}]
+        if config.kind == "adamw":
+            groups[0]["params"] = [*inside, *tables]
+        else:
+            self.optimiser("blocks", inside, Muon, weight_decay=config.decay)
         self.optimiser("net", groups, betas=(0.9, 0.95))
+
+    def items(self, split: Split) -> Sequence[Item]:
+        """Real songs alone are scored; songs composed by rule only where there are no others."""
+        items = self.songs.split(split)
+        real = [item for item in items if item.labels.get("composed") != BY_RULE]
+        return real or items
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
         """One update. `tokens`: those that were learned from."""
         tokens = batch["tokens"]
-        logits = self.net(batch["keywords"], tokens[:, :-1])
-        targets = tokens[:, 1:]
+        logits = self.net(batch["keywords"], tokens[:, :-1], batch["marks"][:, :-1])
+        places = torch.arange(1, tokens.shape[1], device=tokens.device)
+        # A stream's first token is always the same; after a context it would be learned.
+        targets = tokens[:, 1:].where(places > batch["starts"][:, None], T.PAD)
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=T.PAD)
-        self.update("net", loss)
+        self.update(tuple(self.optimisers), loss)
         return {"loss": loss.detach(), "tokens": float((targets != T.PAD).sum())}
 
     def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
@@ -219,7 +307,7 @@ class Compose(Recipe[ComposeConfig]):
             count = len(made["keywords"])
             wanted = min(count, self.config.clips_per_song or count)
             places = [(2 * n + 1) * count // (2 * wanted) for n in range(wanted)]
-            streams = [made["tokens"][made["offsets"][n] : made["offsets"][n + 1]] for n in places]
+            streams = [stream_of(made, n) for n in places]
             for first in range(0, wanted, 16):
                 part = slice(first, first + 16)
                 values = self._values(made["keywords"][places[part]], streams[part])
@@ -242,7 +330,7 @@ class Compose(Recipe[ComposeConfig]):
             return {}
         from daybreak.lab.evaluate import spread
 
-        split = self.songs.split(items[0].split)
+        split = self.items(items[0].split)
         most = self.config.evaluate_items
         first = spread(split, most) if most else [split[n] for n in range(min(self.config.samples, len(split)))]
         return {item.id: n for n, item in enumerate(first[: self.config.samples])}
@@ -251,7 +339,8 @@ class Compose(Recipe[ComposeConfig]):
     def _values(self, rows: np.ndarray, streams: Sequence[np.ndarray]) -> list[dict[str, float]]:
         keywords = torch.from_numpy(rows.astype(np.int64) + T.OFFSETS).to(self.device)
         tokens = padded([stream[: self.config.net.context + 1] for stream in streams]).to(self.device)
-        logits = self.net(keywords, tokens[:, :-1]).float()
+        marks = padded([context.marks(stream)[: self.config.net.context + 1] for stream in streams]).to(self.device)
+        logits = self.net(keywords, tokens[:, :-1], marks[:, :-1]).float()
         targets = tokens[:, 1:]
         losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         note = (targets != T.PAD) & (targets < T.CHORD)
@@ -266,7 +355,6 @@ class Compose(Recipe[ComposeConfig]):
     def _composed(
         self, name: str, row: np.ndarray, stream: np.ndarray
     ) -> tuple[dict[str, Media], dict[str, Media], float]:
-        from daybreak.systems.music.decode import Rules, sample
         from daybreak.systems.music.model import shown, valid
 
         metre = T.METRES[str(T.value(row, "metre"))]
@@ -274,7 +362,8 @@ class Compose(Recipe[ComposeConfig]):
         window = tuple(int(T.value(row, field) or 0) for field in ("min_velocity", "max_velocity"))
         rules = Rules(bars, metre.beats, (window[0], window[1]), chords if len(chords) else None, bool(len(chords)))
         seed = int.from_bytes(hashlib.blake2b(f"{name}".encode(), digest_size=4).digest())
-        made = sample(self.net, [row], rules, seed, self.config.temperature, self.config.top_p)[0]
+        how = Sampling(self.config.temperature, self.config.top_p)
+        made = sample(self.net, [row], rules, seed, how)[0]
         return shown(row, made), shown(row, stream), float(valid(row, made, bars))
 
     def _templates(self) -> list[list[int]]:

@@ -17,7 +17,9 @@ from daybreak.media.midi import Midi
 from daybreak.systems.music import score
 from daybreak.systems.music import tokens as T
 
-SONGS = 64
+SONGS = 192
+BY_RULE = "by rule"
+"""The label `composed` of these songs: they are trained on, never scored beside real ones."""
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 _DIATONIC = {
     "major": ("maj", "min", "min", "maj", "maj", "min", "dim"),
@@ -333,5 +335,5 @@ def songs(count: int = SONGS) -> Iterator[Draft]:
     for number in range(count):
         song, parts = compose(number)
         name = f"rules/{song.style.genre}-{number:02d}"
-        labels = {"genre": song.style.genre, "composed": "by rule"}
+        labels = {"genre": song.style.genre, "composed": BY_RULE}
         yield Draft(name, group=name, parts={"mid": write(song, parts).to_bytes()}, labels=labels)

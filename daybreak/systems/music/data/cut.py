@@ -34,14 +34,16 @@ class Stretch:
 
 def cut(stretches: Iterable[Stretch]) -> dict[str, np.ndarray]:
     """The clips of a song: `tokens` (int16, all streams in a row), `offsets` (int64, one more than clips),
-    `keywords` (int16, clips by fields), `bpm` (float32, the exact tempo)."""
+    `keywords` (int16, clips by fields), `bpm` (float32, the exact tempo), `places` (int32: stretch, first bar, part:
+    clips of one stretch, first bar and number of bars sound together)."""
     streams: list[np.ndarray] = []
     rows: list[np.ndarray] = []
     tempos: list[float] = []
-    for stretch in stretches:
+    where: list[tuple[int, int, int]] = []
+    for number, stretch in enumerate(stretches):
         beats = T.METRES[stretch.metre].beats
         bar = beats * T.PER_BEAT
-        for role, notes in stretch.parts:
+        for index, (role, notes) in enumerate(stretch.parts):
             notes = notes[np.argsort(notes[:, 0], kind="stable")]
             for first, bars in _places(stretch.bars):
                 start, end = first * bar, (first + bars) * bar
@@ -69,11 +71,13 @@ def cut(stretches: Iterable[Stretch]) -> dict[str, np.ndarray]:
                     )
                 )
                 tempos.append(bpm)
+                where.append((number, first, index))
     return {
         "tokens": np.concatenate(streams) if streams else np.zeros(0, np.int16),
         "offsets": np.cumsum([0, *(len(stream) for stream in streams)]).astype(np.int64),
         "keywords": np.stack(rows) if rows else np.zeros((0, len(T.FIELDS)), np.int16),
         "bpm": np.array(tempos, np.float32),
+        "places": np.array(where, np.int32).reshape(-1, 3),
     }
 
 

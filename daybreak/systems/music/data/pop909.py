@@ -144,6 +144,7 @@ def stretches(labels: Mapping[str, object], read: Callable[[str], bytes]) -> Ite
             parts=[(r, n[(n[:, 0] >= begin) & (n[:, 0] < end)] - (begin, 0, 0, 0)) for r, n in parts if r],
             chords=T.tidy_chords(changes - (begin, 0, 0), int(end - begin)) if len(changes) else None,
             key=key,
+            genre="pop",
         )
 
 
