@@ -22,7 +22,7 @@ from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score, mean
 from daybreak.nn.muon import Muon
 from daybreak.systems.music import context
 from daybreak.systems.music import tokens as T
-from daybreak.systems.music.data import clips
+from daybreak.systems.music.data import clips, only_songs
 from daybreak.systems.music.decode import Rules, Sampling, decoder, sample
 from daybreak.systems.music.net import NetConfig
 from daybreak.systems.music.rules import BY_RULE
@@ -149,7 +149,7 @@ class Clips:
         block, place = divmod(step, BLOCK)
         if self._block is None or self._block[0] != block:
             if self._order is None:
-                self._songs = self.data.split("train")
+                self._songs = only_songs(self.data.split("train"))
                 self._order = Order(len(self._songs), self.config.batch * BLOCK, self.config.seed)
             songs, epochs = self._order(block), self._order.epoch(block)
             drawn = [self._clip(int(song), int(epoch)) for song, epoch in zip(songs, epochs, strict=True)]
@@ -308,7 +308,7 @@ class Compose(Recipe[ComposeConfig]):
 
     def items(self, split: Split) -> Sequence[Item]:
         """Real songs alone are scored; songs composed by rule only where there are no others."""
-        items = self.songs.split(split)
+        items = only_songs(self.songs.split(split))
         real = [item for item in items if item.labels.get("composed") != BY_RULE]
         return real or items
 
@@ -394,11 +394,11 @@ class Compose(Recipe[ComposeConfig]):
 
     def _templates(self) -> list[list[int]]:
         """Rows of keywords of the training songs, a clip of each in turn."""
-        songs = self.songs.split("train")
+        train = only_songs(self.songs.split("train"))
         rows: list[list[int]] = []
-        count = min(len(songs), TEMPLATES)
+        count = min(len(train), TEMPLATES)
         for n in range(count):
-            made = self.songs.derived(clips, songs[n * len(songs) // count])["keywords"]
+            made = self.songs.derived(clips, train[n * len(train) // count])["keywords"]
             rows += (
                 made[np.linspace(0, len(made) - 1, max(1, TEMPLATES // count)).astype(int)].tolist()
                 if len(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from daybreak.lab.lake import Broken, Draft, Item
+
+VOTE = "vote"
+"""The label `kind` of what a listener decided about two clips: an item of this system, and no song."""
 
 
 def ingest(path: Path) -> Iterator[Draft | Broken]:
@@ -31,7 +34,15 @@ def embedded() -> Iterator[Draft | Broken]:
     yield from songs()
 
 
+def only_songs(items: Sequence[Item]) -> Sequence[Item]:
+    """The items without the votes of listeners; the same sequence where there are none."""
+    kept = [n for n, item in enumerate(items) if item.labels.get("kind") != VOTE]
+    return items if len(kept) == len(items) else [items[n] for n in kept]
+
+
 def clips(item: Item, read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
-    """A derivation: the clips of a song, as `cut.cut` gives them."""
+    """A derivation: the clips of a song, as `cut.cut` gives them. A vote has none."""
+    if item.labels.get("kind") == VOTE:
+        return cut.cut(())
     source = pop909 if "beats" in item.parts else folder
     return cut.cut(source.stretches(item.labels, read))
