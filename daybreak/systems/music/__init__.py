@@ -7,6 +7,9 @@ system = System(
     line="keywords in, MIDI clips out",
     ingest="daybreak.systems.music.data:ingest",
     embedded="daybreak.systems.music.data:embedded",
-    recipes={"compose": "daybreak.systems.music.recipe:Compose"},
+    recipes={
+        "compose": "daybreak.systems.music.recipe:Compose",
+        "tune": "daybreak.systems.music.tune:Tune",
+    },
     models={"music": "daybreak.systems.music.model:Music"},
 )
