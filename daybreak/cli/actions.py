@@ -69,7 +69,7 @@ def run_action(name: str, argv: Sequence[str]) -> None:
     _check_limits(request, loaded.describe(), where)
     say(f"{where}: {place.title}")
     out = Path(own.get("out", "out"))
-    answer = getattr(loaded, action.name)(request)
+    answer = getattr(loaded, action.method)(request)
     if action.streams:
         for count, event in enumerate(answer, 1):
             line = Written(out, f"{count}-").answer(event)

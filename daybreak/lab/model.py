@@ -53,11 +53,14 @@ class Action:
     """A public method, described by its types."""
 
     name: str
+    """The method's, without the underscore that keeps it from being a word of the language (`continue_`)."""
     line: str
     request: type[BaseModel]
     response: type[Any]
     streams: bool
     """The response comes as an iterator of `response`."""
+    method: str
+    """The method's name."""
 
 
 class Model:
@@ -84,7 +87,8 @@ class Model:
         for owner in reversed(cls.__mro__):
             for name, member in vars(owner).items():
                 if getattr(member, "__daybreak_action__", False):
-                    found[name] = _describe(cls, name)
+                    described = _describe(cls, name)
+                    found[described.name] = described
         return found
 
     def nets(self) -> dict[str, nn.Module]:
@@ -196,4 +200,4 @@ def _describe(cls: type[Model], name: str) -> Action:
     if streams:
         (response,) = typing.get_args(response)
     line = (inspect.getdoc(method) or "").split("\n")[0]
-    return Action(name, line, hints[parameters[0]], response, streams)
+    return Action(name.rstrip("_"), line, hints[parameters[0]], response, streams, name)

@@ -15,7 +15,7 @@ from daybreak.systems.music import harmony, instruments
 from daybreak.systems.music import tokens as T
 
 
-def _said(check: Any) -> AfterValidator:
+def validated(check: Any) -> AfterValidator:
     """A check that raises `UserError`, as pydantic wants it."""
 
     def checked(value: str | None) -> str | None:
@@ -29,14 +29,16 @@ def _said(check: Any) -> AfterValidator:
     return AfterValidator(checked)
 
 
-def _one_of(name: str) -> AfterValidator:
+def one_of(name: str) -> AfterValidator:
+    """A check that a value is one of a keyword's; spaces and dashes are underscores."""
+
     def check(value: str) -> str:
         said = value.strip().lower().replace(" ", "_").replace("-", "_")
         if said not in T.FIELDS[name]:
             raise UserError(f"unknown {name} {value!r}; {nearest(said, [str(v) for v in T.FIELDS[name]])}")
         return said
 
-    return _said(check)
+    return validated(check)
 
 
 def _instrument(value: str) -> str:
@@ -50,35 +52,9 @@ def _chords(value: str) -> str:
     return " ".join(harmony.chord_name(*harmony.parse_chord(name)) for name in names)
 
 
-class Compose(Request):
-    """Keywords, all of them optional. What is left out is drawn from the seed and recorded."""
+class Sampled(Request):
+    """How clips are drawn."""
 
-    bpm: int | None = Field(None, ge=20, le=300)
-    """Quarter notes a minute, 20 to 300."""
-    key: Annotated[str | None, _said(harmony.parse_key)] = None
-    """Key: "C minor", "Eb major", "F#m"."""
-    genre: Annotated[str | None, _one_of("genre")] = None
-    """Genre, where the model was taught any."""
-    instrument: Annotated[str | None, _said(_instrument)] = None
-    """General MIDI instrument: a name, a family or a number. It decides the sound, not the notes."""
-    role: Annotated[str | None, _one_of("role")] = None
-    """The part's role: main_melody, sub_melody, accompaniment, bass, pad or riff."""
-    metre: Annotated[str | None, _one_of("metre")] = None
-    """Time signature: 4/4, 3/4, 6/8 and others."""
-    bars: int | None = Field(None, ge=1, le=T.MOST_BARS)
-    """Number of bars."""
-    chords: Annotated[str | None, _said(_chords)] = Field(None, max_length=2000)
-    """Chord progression, spread evenly over the bars: "Am G F E"."""
-    pitch_range: Annotated[str | None, _one_of("pitch_range")] = None
-    """Where the mean pitch lies: very_low, low, mid_low, mid, mid_high, high or very_high."""
-    min_velocity: int | None = Field(None, ge=1, le=127)
-    """Softest note, 1 to 127."""
-    max_velocity: int | None = Field(None, ge=1, le=127)
-    """Loudest note, 1 to 127."""
-    density: Annotated[str | None, _one_of("density")] = None
-    """Notes a beat: sparse, medium or dense."""
-    rhythm: Annotated[str | None, _one_of("rhythm")] = None
-    """standard or triplet."""
     n: int = Field(1, ge=1, le=64)
     """Clips to compose."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -87,6 +63,46 @@ class Compose(Request):
     """Above 1 bolder, below 1 safer; 0 takes the likeliest note each time."""
     top_p: float = Field(0.95, gt=0, le=1)
     """Probability mass from which a note is drawn."""
+    best_of: int = Field(4, ge=1, le=16)
+    """Candidates for each clip; the one that obeys the keywords best is kept."""
+    guidance: float = Field(1.0, ge=0, le=4)
+    """Above 1 the keywords weigh more than training made them weigh; it costs twice the time."""
+
+
+Key = Annotated[str | None, validated(harmony.parse_key)]
+Chords = Annotated[str | None, validated(_chords)]
+Instrument = Annotated[str | None, validated(_instrument)]
+
+
+class Compose(Sampled):
+    """Keywords, all of them optional. What is left out is drawn from the seed and recorded."""
+
+    bpm: int | None = Field(None, ge=20, le=300)
+    """Quarter notes a minute, 20 to 300."""
+    key: Key = None
+    """Key: "C minor", "Eb major", "F#m"."""
+    genre: Annotated[str | None, one_of("genre")] = None
+    """Genre, where the model was taught any."""
+    instrument: Instrument = None
+    """General MIDI instrument: a name, a family or a number. It decides the sound, not the notes."""
+    role: Annotated[str | None, one_of("role")] = None
+    """The part's role: main_melody, sub_melody, accompaniment, bass, pad or riff."""
+    metre: Annotated[str | None, one_of("metre")] = None
+    """Time signature: 4/4, 3/4, 6/8 and others."""
+    bars: int | None = Field(None, ge=1, le=T.MOST_BARS)
+    """Number of bars."""
+    chords: Chords = Field(None, max_length=2000)
+    """Chord progression, spread evenly over the bars: "Am G F E"."""
+    pitch_range: Annotated[str | None, one_of("pitch_range")] = None
+    """Where the mean pitch lies: very_low, low, mid_low, mid, mid_high, high or very_high."""
+    min_velocity: int | None = Field(None, ge=1, le=127)
+    """Softest note, 1 to 127."""
+    max_velocity: int | None = Field(None, ge=1, le=127)
+    """Loudest note, 1 to 127."""
+    density: Annotated[str | None, one_of("density")] = None
+    """Notes a beat: sparse, medium or dense."""
+    rhythm: Annotated[str | None, one_of("rhythm")] = None
+    """standard or triplet."""
 
     @model_validator(mode="after")
     def _agree(self) -> Compose:
@@ -97,7 +113,7 @@ class Compose(Request):
 
 def asked(request: Compose) -> dict[str, Any]:
     """The keywords that were said, without the knobs of sampling."""
-    knobs = {"n", "seed", "temperature", "top_p"}
+    knobs = set(Sampled.model_fields)
     return {name: value for name, value in request.model_dump(exclude_none=True).items() if name not in knobs}
 
 

@@ -159,6 +159,13 @@ def tidy_chords(chords: Changes, length: int) -> Changes:
     return chords[changed]
 
 
+def later(rows: Int[np.ndarray, "rows columns"], by: int) -> Int[np.ndarray, "rows columns"]:
+    """Notes or chords `by` twelfths later."""
+    moved = rows.copy()
+    moved[:, 0] += by
+    return moved
+
+
 def encode(notes: Notes, chords: Changes, bars: int, beats: int) -> Int[np.ndarray, " tokens"]:
     """The stream of a clip, int16. `notes` and `chords` as `tidy` and `tidy_chords` give them."""
     bar = beats * PER_BEAT

@@ -56,7 +56,7 @@ def cut(stretches: Iterable[Stretch]) -> dict[str, np.ndarray]:
                 bpm = float(np.median(stretch.bpm[first : first + bars]))
                 chords = T.no_chords()
                 if stretch.chords is not None:
-                    chords = _window(stretch.chords, start, end)
+                    chords = window(stretch.chords, start, end)
                 streams.append(T.encode(part, chords, bars, beats))
                 rows.append(
                     T.row(
@@ -90,7 +90,8 @@ def _places(bars: int) -> list[tuple[int, int]]:
     return places
 
 
-def _window(chords: T.Changes, start: int, end: int) -> T.Changes:
+def window(chords: T.Changes, start: int, end: int) -> T.Changes:
+    """The chords in force between two times, counted from the first."""
     first = max(0, int(np.searchsorted(chords[:, 0], start, "right")) - 1)
     last = int(np.searchsorted(chords[:, 0], end))
     return T.tidy_chords(chords[first:last] - (start, 0, 0), end - start)

@@ -1,0 +1,104 @@
+"""From all keywords to one part: candidates drawn together under the grammar, and the one that obeys best.
+
+It joins keywords, sampling and what a stream is composed beside. It knows nothing about files or requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from daybreak.systems.music import context, harmony
+from daybreak.systems.music import request as requests
+from daybreak.systems.music import tokens as T
+from daybreak.systems.music.decode import Rules, Sampling, sample
+from daybreak.systems.music.net import Decoder
+
+REACH = {"accompaniment": 30, "pad": 24}
+"""Semitones beyond its pitch range that a part may use, by role: two hands reach further than a melody."""
+USUAL_REACH = 17
+
+
+@dataclass(frozen=True)
+class Made:
+    """A composed part. Times count from the first bar that was composed."""
+
+    notes: T.Notes
+    chords: T.Changes
+    stream: np.ndarray
+
+
+@dataclass(frozen=True)
+class Composer:
+    """A network with how to draw from it."""
+
+    net: Decoder
+    sampling: Sampling
+    best_of: int = 1
+    taught_bars: Collection[int] = ()
+    """Numbers of bars of a clip that training saw; of others the network is told nothing."""
+
+    def part(
+        self,
+        full: Mapping[str, Any],
+        said: Collection[str],
+        seed: int,
+        *,
+        bars: int | None = None,
+        chords: T.Changes | None = None,
+        harmonic: bool = True,
+        beside: context.Context = context.NONE,
+    ) -> Made:
+        """The best of `best_of` candidates.
+
+        Args:
+            full: all keywords of the clip.
+            said: those that were asked for: they weigh twice as much as the others.
+            seed: of the draws.
+            bars: how many are composed; by default all of the clip's.
+            chords: put where they stand, in twelfths from the first composed bar; None leaves them to the network.
+            harmonic: whether the part has chords at all.
+            beside: what it is composed beside.
+        """
+        beats = T.METRES[full["metre"]].beats
+        count = bars or int(full["bars"])
+        window = full["min_velocity"] // 4, full["max_velocity"] // 4
+        rules = Rules(count, beats, window, chords, harmonic, reach(full))
+        row = requests.row_of(dict(full), harmonic, set(self.taught_bars))
+        streams = sample(self.net, [row] * self.best_of, rules, seed, self.sampling, beside)
+        made = [Made(*T.decode(stream, beats)[:2], stream) for stream in streams]
+        return max(made, key=lambda one: fit(one.notes, one.chords, full, said, count))
+
+
+def reach(full: Mapping[str, Any]) -> tuple[int, int]:
+    """Lowest and highest pitch for a part of that range and role."""
+    place = T.RANGES.index(full["pitch_range"])
+    low = T.RANGE_CUTS[place - 1] if place else 0
+    high = T.RANGE_CUTS[place] if place < len(T.RANGE_CUTS) else 127
+    beyond = REACH.get(str(full.get("role")), USUAL_REACH)
+    return max(0, low - beyond), min(127, high + beyond)
+
+
+def fit(notes: T.Notes, chords: T.Changes, full: Mapping[str, Any], said: Collection[str], bars: int) -> float:
+    """How well notes obey what only the network decides: a point for each keyword that holds, two where it was asked
+    for, and the share of notes that suit key and chords."""
+    if not len(notes):
+        return -1.0
+    got = T.measured(notes, bars, T.METRES[full["metre"]].beats)
+    points = sum(
+        (2.0 if name in said else 1.0) * (got[name] == full[name]) for name in ("pitch_range", "density", "rhythm")
+    )
+    return float(points) + 4 * suiting(notes, chords, full["key"])
+
+
+def suiting(notes: T.Notes, chords: T.Changes, key: str) -> float:
+    """Share of notes that lie in the key's scale or in the chord at their onset."""
+    scale = harmony.scale(key)
+    force = np.searchsorted(chords[:, 0], notes[:, 0], "right") - 1 if len(chords) else np.zeros(len(notes), int)
+    tones = [harmony.pitch_classes(int(chord)) for chord in chords[:, 1]] or [frozenset[int]()]
+    return float(
+        np.mean([pitch % 12 in scale or pitch % 12 in tones[at] for pitch, at in zip(notes[:, 2], force, strict=True)])
+    )
