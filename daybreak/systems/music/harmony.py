@@ -43,7 +43,7 @@ def parse_chord(text: str) -> tuple[int, int]:
     letter, accidental, suffix, bass, bass_accidental = match.groups()
     quality = _SUFFIXES.get(suffix)
     if quality is None:
-        raise UserError(f"{text!r}: unknown kind of chord {suffix!r}; {nearest(suffix, _SUFFIXES)}")
+        raise UserError(f"{text!r}: unknown kind of chord {suffix!r}; {nearest(suffix, filter(None, _SUFFIXES))}")
     root = _root(letter, accidental)
     return root * len(QUALITIES) + QUALITIES.index(quality), _root(bass, bass_accidental) if bass else root
 

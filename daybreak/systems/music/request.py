@@ -11,8 +11,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from daybreak.errors import UserError, nearest
 from daybreak.lab.model import Request
-from daybreak.systems.music import harmony, instruments
+from daybreak.systems.music import harmony, instruments, words
 from daybreak.systems.music import tokens as T
+from daybreak.systems.music.notation import progression
 
 
 def validated(check: Any) -> AfterValidator:
@@ -46,10 +47,12 @@ def _instrument(value: str) -> str:
 
 
 def _chords(value: str) -> str:
-    names = [name for name in re.split(r"[\s,|]+", value) if name]
-    if not names:
-        raise UserError("there is no chord in the progression; write it like 'Am G F E'")
-    return " ".join(harmony.chord_name(*harmony.parse_chord(name)) for name in names)
+    return progression([name for name in re.split(r"[\s,|]+", value) if name])
+
+
+def _text(value: str) -> str:
+    words.parse(value)
+    return value
 
 
 class Sampled(Request):
@@ -103,18 +106,32 @@ class Compose(Sampled):
     """Notes a beat: sparse, medium or dense."""
     rhythm: Annotated[str | None, one_of("rhythm")] = None
     """standard or triplet."""
+    text: Annotated[str | None, validated(_text)] = Field(None, max_length=words.LONGEST_TEXT)
+    """Keywords in words, English or Korean, in any order: "BPM 80, jazz, C minor, main melody"."""
 
     @model_validator(mode="after")
     def _agree(self) -> Compose:
-        if self.min_velocity and self.max_velocity and self.min_velocity > self.max_velocity:
-            raise ValueError(f"min_velocity {self.min_velocity} is above max_velocity {self.max_velocity}")
+        try:
+            said = asked(self)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if said.get("min_velocity", 1) > said.get("max_velocity", 127):
+            raise ValueError(f"min_velocity {said['min_velocity']} is above max_velocity {said['max_velocity']}")
         return self
 
 
 def asked(request: Compose) -> dict[str, Any]:
-    """The keywords that were said, without the knobs of sampling."""
-    knobs = set(Sampled.model_fields)
-    return {name: value for name, value in request.model_dump(exclude_none=True).items() if name not in knobs}
+    """The keywords that were said, by text or field, in the order of the fields; without the knobs of sampling.
+
+    Raises `UserError` where text and a field say different values of one keyword.
+    """
+    said = {name: value for name in words.KEYWORDS if (value := getattr(request, name)) is not None}
+    for name, found in words.read(request.text or "").items():
+        if said.setdefault(name, found.value) != found.value:
+            raise UserError(
+                f"two values of {name}: {said[name]!r} by its own name, and {found.shown} of the text; say one"
+            )
+    return {name: said[name] for name in words.KEYWORDS if name in said}
 
 
 def complete(said: dict[str, Any], templates: Sequence[Sequence[int]], draw: np.random.Generator) -> dict[str, Any]:
