@@ -65,8 +65,9 @@ def _group(group: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
         lines.append([text(cell) for cell in cells])
         for finding in row["findings"]:
             then = f" Next: `daybreak {' '.join(finding['next'])}`" if finding["next"] else ""
-            items = f" Items of the batch: {', '.join(finding['items'][:12])}." if finding["items"] else ""
-            findings.append(f"- {text(row['title'])}: {text(finding['text'])}.{text(items)}{then}")
+            batch = f"Items of the batch: {', '.join(finding['items'][:12])}."
+            items = f" {text(batch)}" if finding["items"] else ""
+            findings.append(f"- {text(row['title'])}: {text(finding['text'])}.{items}{then}")
     found = [title, _table(lines)]
     return [*found, "\n".join(findings)] if findings else found
 
@@ -106,4 +107,5 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 def text(value: str) -> str:
     """Text from data, on one line, with everything that Markdown or HTML would act on escaped."""
     line = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]<>|#&~!])", r"\\\1", line)
+    escaped = re.sub(r"([\\`*_\[\]<>|&~!])", r"\\\1", line)
+    return re.sub(r"^#", r"\\#", escaped)  # a heading only at the start of a line
