@@ -33,4 +33,4 @@ bench:
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
 	.venv-bench/bin/python -m pip install -q --disable-pip-version-check -e '.[music,search,notify,bench]'
-	set -e; for script in benchmarks/lab_*.py; do .venv-bench/bin/python $$script --quick; done
+	set -e; for script in benchmarks/lab_*.py benchmarks/music_*.py; do .venv-bench/bin/python $$script --quick; done
