@@ -67,13 +67,13 @@ def draft(pair: Pair, key: str, choice: Choice, by: str, at: str) -> Draft:
     listener who changes their mind relabels the item.
     """
     about = {"key": key, "pair": pair.id, "by": by}
-    composed = {
+    composed: dict[str, Any] = {
         "layout": LAYOUT,
         "keywords": keywords(pair.row),
         "given": pair.given,
         **{side: made.stream.tolist() for side, made in pair.clips.items()},
     }
-    labels = {
+    labels: dict[str, Any] = {
         "kind": VOTE,
         "winner": choice,
         "asked": keywords(pair.row),
