@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from daybreak.systems.music import vocabulary as V
 
@@ -110,6 +111,7 @@ def _gap(gap: str) -> str:
     return "break"
 
 
+@lru_cache(4096)
 def stems(word: str) -> tuple[str, ...]:
     """A Korean word, and what is left of it without one to three of its endings."""
     found = [word]

@@ -151,7 +151,7 @@ calliope_lead: calliope, 칼리오페
 chiff_lead: 치프 리드
 charang_lead: 차랑 리드
 voice_lead: 보이스 리드
-fifths_lead: 5도 리드
+fifths_lead: 피프스 리드
 bass_and_lead: 베이스 앤 리드
 new_age_pad: 뉴에이지 패드, 신스 패드
 warm_pad: 웜 패드, 따뜻한 패드
@@ -299,7 +299,7 @@ REASONS: dict[str, str] = {
 FILLERS = frozenset(
     words_of("""a an the please make me create compose write generate give want i i'd i'm would like us let's need some
     something music piece song track clip in with at of for on and to by using as is it its that has have be play played
-    playing style feel vibe mood tune sound part my you can could do this into midi new
+    playing style feel vibe mood tune sound part my you can could this into midi new
     음악 곡 노래 작품 트랙 클립 파트 연주 느낌 풍 스타일 분위기 소리 사운드 만들어 만들어줘 만들어줘요 만들어주세요
     만들어주라 만들어라 만들어봐 만들자 작곡 작곡해 작곡해줘 작곡해주세요 생성 생성해줘 생성해주세요 써 써줘 써주세요
     들려줘 들려주세요 연주해줘 연주하는 부탁 부탁해 부탁해요 부탁드려요 부탁합니다 줘 줘요 주세요 해줘 해주세요
@@ -343,3 +343,30 @@ def _readings() -> dict[str, dict[str, str]]:
 
 READINGS = _readings()
 """What a folded form may mean: value by keyword."""
+
+
+def tables() -> str:
+    """The vocabulary in Markdown, as the documentation has it."""
+    lines = ["| keyword | names |", "| --- | --- |"]
+    lines += [f"| {keyword} | {', '.join(forms)} |" for keyword, forms in NAMES.items()]
+    for keyword, values in VALUES.items():
+        lines += ["", f"| {keyword} | words |", "| --- | --- |"]
+        lines += [f"| {value} | {', '.join(forms)} |" for value, forms in values.items()]
+    apart = [(form, found) for form, found in READINGS.items() if len(found) > 1]
+    lines += ["", "| word of two keywords | alone |", "| --- | --- |"]
+    for form, found in apart:
+        alone = f"{DECIDED[form]}={found[DECIDED[form]]}" if form in DECIDED else "refused"
+        others = " or ".join(f"{keyword}={value}" for keyword, value in found.items())
+        lines.append(f"| {form} ({others}) | {alone} |")
+    reasons: dict[str, list[str]] = {}
+    for word, reason in REASONS.items():
+        reasons.setdefault(reason, []).append(word)
+    lines += ["", "| refused | with the words |", "| --- | --- |"]
+    lines += [f"| {', '.join(said)} | {reason} |" for reason, said in reasons.items()]
+    lines += ["", f"Words that carry no keyword: {', '.join(sorted(FILLERS))}."]
+    lines += ["", f"Endings of Korean words: {', '.join(SUFFIXES)}."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(tables())

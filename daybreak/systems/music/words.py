@@ -209,17 +209,21 @@ class _Reader:
             self._reason(form, at, end)
         readings = V.READINGS[form]
         after = self._label(tuple(readings), end)
-        if after > end:
-            name, _ = self._name(end)
-            assert name is not None
+        name, name_end = self._name(end)
+        if name and after > end:
             self._set(name, readings[name], at, end)
             return after
+        if len(readings) > 1 and name in readings and not self._is(name_end):
+            raise UserError(
+                f"{self._at(end, name_end)} may belong to {self._slice(at, end)!r} before it or to what follows; "
+                "write a comma between them"
+            )
         self._check_together(form, at, end)
         if len(readings) > 1 and form not in V.DECIDED:
             both = " or ".join(f"{name}={value}" for name, value in readings.items())
             raise UserError(f"{self._at(at, end)} may be {both}; say which")
-        name = V.DECIDED.get(form) or next(iter(readings))
-        self._set(name, readings[name], at, end)
+        keyword = V.DECIDED.get(form) or next(iter(readings))
+        self._set(keyword, readings[keyword], at, end)
         return end
 
     def _reason(self, form: str, at: int, end: int) -> NoReturn:
@@ -285,7 +289,8 @@ class _Reader:
 
     def _chords(self, at: int, start: int) -> int:
         """A progression after its name."""
-        if self._known_phrase(start) or not self._inside(start):
+        quoted = start < len(self.words) and self.words[start].quoted
+        if not quoted and (self._known_phrase(start) or not self._inside(start)):
             self._no_value("chords", at, start, len(self.words))
         names, end = self._names(start)
         self._set("chords", progression(names), at, end)
@@ -513,19 +518,19 @@ class _Reader:
         start = self._skip(end)
         if name == "chords":
             follows = self._inside(start) and is_chord(self._unit(start)[0])
-        elif name in RANGES:
-            follows = self._inside(start) and self._bare_number(start)
+        elif name in RANGES or name == "velocity":
+            follows = self._inside(start) and self._number_of(name, start)
         else:
             follows = bool(self._value_of(name, start)[1])
         return at if follows else end
 
-    def _bare_number(self, at: int) -> bool:
-        """Whether a number stands here that has no unit of its own."""
+    def _number_of(self, keyword: str, at: int) -> bool:
+        """Whether a number stands here that is no other keyword's."""
         number, end = self._count(at)
         if number is None or self._metre(at)[1]:
             return False
         name, after = self._name(self._range(end)[1] or end)
-        return name is None or self._is(after)
+        return name in (None, keyword) or self._is(after)
 
     def _skip(self, at: int) -> int:
         """Past what may stand between a name and its value."""
