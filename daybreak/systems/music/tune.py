@@ -60,8 +60,8 @@ class TuneConfig(Config):
     """Largest gradient norm; 0 leaves gradients alone."""
     beta: float = Field(0.1, gt=0)
     """How dear it is to leave the reference: small values go far from it."""
-    normalise: bool = False
-    """Whether a clip's reward is divided by its number of tokens, times 100, so that long clips weigh as short ones."""
+    normalise: bool = True
+    """Whether a clip's reward is divided by its number of tokens, times 100. A sum is dominated by the length."""
 
 
 PER = 100
