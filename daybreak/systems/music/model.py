@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from daybreak.errors import UserError
 from daybreak.lab.model import Model, Response, action
@@ -24,8 +24,11 @@ from daybreak.systems.music import request as requests
 from daybreak.systems.music import source as source_
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.arrange import WINDOW
+from daybreak.systems.music.check import Check, Checked, check
 from daybreak.systems.music.compose import Composer
+from daybreak.systems.music.copies import Copies
 from daybreak.systems.music.decode import Sampling, decoder
+from daybreak.systems.music.extract import Extract, Extracted, extract
 from daybreak.systems.music.net import Decoder, NetConfig
 from daybreak.systems.music.pieces import Accompany, Combine, Continue, Infill
 from daybreak.systems.music.request import Compose, Sampled
@@ -41,6 +44,8 @@ class MusicConfig(BaseModel):
     """The network."""
     templates: list[list[int]] = []
     """Rows of keywords of training clips, from which requests are completed; what they hold is what was taught."""
+    copies: int = Field(0, ge=0)
+    """Bytes of the index of the training clips, in which near-copies are looked up; 0 is none."""
 
 
 class Keyword(BaseModel):
@@ -110,23 +115,33 @@ class Music(Model):
     about = """
 ## Why it exists
 
-It composes single parts (melody, second melody, accompaniment) of 1 to 32 bars that obey keywords, as MIDI. It is there
-so that a newcomer can use the system before training anything.
+It composes parts (melody, second melody, accompaniment, bass, pad, riff) and pieces that obey keywords, as MIDI. It is
+there so that a newcomer can use the system before training anything.
+
+## What taught it what
+
+Real songs taught it pop, melody, second melody and accompaniment. The other genres (jazz, waltz, new age, cinematic,
+folk, hymn, electronic) and the roles bass, pad and riff are taught by songs that the project composes by rule: they
+follow a textbook, no musician's ear. Figures are of real songs alone. Songs of your own with a genre take their place.
 
 ## Whom it could harm
 
-The training songs are arrangements of commercial pop songs. A clip may come near one of them: check before you publish.
-Its music is what one country's pop of some decades sounds like on a piano; taking it for music as such would be unfair
+The real songs are arrangements of commercial pop songs. A clip may come near one of them: check before you publish.
+Its pop is what one country's songs of some decades sound like on a piano; taking it for music as such would be unfair
 to all other music.
 
 ## What it is not good for
 
-Styles that it was not taught, lyrics, drums, whole pieces, and any judgement of what music is good.
+Styles that it was not taught, lyrics, drums, performance beyond its grid, and any judgement of what music is good.
 """
 
-    def __init__(self, config: MusicConfig, net: Decoder | None = None) -> None:
+    def __init__(self, config: MusicConfig, net: Decoder | None = None, copies: Copies | None = None) -> None:
         super().__init__(config)
         self.net = net or decoder(config.net).eval()
+        if config.copies:
+            if net is not None and copies is None:
+                raise ValueError(f"the config says an index of {config.copies} bytes, and there is none")
+            self.copies = copies or Copies(config.copies)
 
     @action
     def compose(self, request: Compose) -> Composition:
@@ -262,6 +277,16 @@ Styles that it was not taught, lyrics, drums, whole pieces, and any judgement of
                 )
                 pieces.append(self._piece(request, {**shared, "bars": bars}, (), parts, chords, song, n))
         return Pieces(pieces=pieces, arrangement=", ".join(f"{section.name} {section.bars}" for section in plan))
+
+    @action
+    def extract(self, request: Extract) -> Extracted:
+        """Say the keywords of a MIDI file, and how sure each is."""
+        return extract(request.midi, request.track)
+
+    @action
+    def check(self, request: Check) -> Checked:
+        """Say what a clip was to be and what it is, and what in it stands in the training clips."""
+        return check(request.midi, getattr(self, "copies", None))
 
     def describe(self) -> dict[str, Any]:
         """What these weights were taught, by keyword."""
