@@ -22,6 +22,7 @@ from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score, mean
 from daybreak.nn.muon import Muon
 from daybreak.systems.music import context
 from daybreak.systems.music import tokens as T
+from daybreak.systems.music.copies import Copies
 from daybreak.systems.music.data import clips, only_songs
 from daybreak.systems.music.decode import Rules, Sampling, decoder, sample
 from daybreak.systems.music.net import NetConfig
@@ -279,8 +280,8 @@ class Compose(Recipe[ComposeConfig]):
         "seed": SEED,
         "seed_shuffled": SEED.model_copy(update={"shuffle": True}),
     }  # fmt: skip
-    """`small`: about 5 M parameters, for a CPU. `base` (40 M) and `large` (300 M): GPUs. `seed`: what ComMU trains, with
-    its fixed order of keywords; `seed_shuffled`: the same, with the order drawn anew for each clip."""
+    """`small`: about 5 M parameters, for a CPU. `base` (40 M) and `large` (300 M): GPUs. `seed`: what ComMU trains,
+    with its fixed order of keywords; `seed_shuffled`: the same, with the order drawn anew for each clip."""
     derives = (clips,)
     goal = Metric("note NLL", "lower", "nats/token")
     gates = (Gate(goal, 2.0), Gate(VALIDITY, 1.0))
@@ -348,7 +349,10 @@ class Compose(Recipe[ComposeConfig]):
     def model(self) -> Model:
         from daybreak.systems.music.model import Music, MusicConfig
 
-        return Music(MusicConfig(net=self.config.net, templates=self._templates()), net=self.net)
+        # Near-copies are looked up among the real songs; of songs by rule there are no others.
+        copies = Copies.of(self.songs.derived(clips, item) for item in self.items("train"))
+        config = MusicConfig(net=self.config.net, templates=self._templates(), copies=len(copies.bits))
+        return Music(config, net=self.net, copies=copies)
 
     def _shown(self, items: Sequence[Item]) -> dict[str, int]:
         """The items that come with a sample, numbered. They do not change where an evaluation goes on in its midst."""

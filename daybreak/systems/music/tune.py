@@ -257,7 +257,7 @@ class Tune(Recipe[TuneConfig]):
             yield Score(item.id, item.group, values, composed, natural)
 
     def model(self) -> Model:
-        return Music(self.base.model.config, net=self.net)
+        return Music(self.base.model.config, net=self.net, copies=getattr(self.base.model, "copies", None))
 
     def _heard(self, vote: Voted) -> tuple[dict[str, Media], dict[str, Media]]:
         chords = T.decode(vote.streams[0], T.METRES[str(T.value(vote.row, "metre") or "4/4")].beats)[1]
