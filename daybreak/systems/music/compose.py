@@ -84,14 +84,16 @@ def reach(full: Mapping[str, Any]) -> tuple[int, int]:
 
 def fit(notes: T.Notes, chords: T.Changes, full: Mapping[str, Any], said: Collection[str], bars: int) -> float:
     """How well notes obey what only the network decides: a point for each keyword that holds, two where it was asked
-    for, and the share of notes that suit key and chords."""
+    for, four times the share of notes that suit key and chords, twice the share of bars in which a note begins."""
     if not len(notes):
         return -1.0
-    got = T.measured(notes, bars, T.METRES[full["metre"]].beats)
+    beats = T.METRES[full["metre"]].beats
+    got = T.measured(notes, bars, beats)
+    sounding = len(np.unique(notes[:, 0] // (beats * T.PER_BEAT))) / bars
     points = sum(
         (2.0 if name in said else 1.0) * (got[name] == full[name]) for name in ("pitch_range", "density", "rhythm")
     )
-    return float(points) + 4 * suiting(notes, chords, full["key"])
+    return float(points) + 2 * sounding + 4 * suiting(notes, chords, full["key"])
 
 
 def suiting(notes: T.Notes, chords: T.Changes, key: str) -> float:
