@@ -12,5 +12,5 @@ system = System(
         "tune": "daybreak.systems.music.tune:Tune",
     },
     models={"music": "daybreak.systems.music.model:Music"},
-    commands={"listen": "daybreak.systems.music.listen:listen"},
+    commands={"listen": "daybreak.systems.music.listen:listen", "notate": "daybreak.systems.music.notate:notate"},
 )
