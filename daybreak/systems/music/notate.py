@@ -15,7 +15,8 @@ from daybreak.media.notation import sheet as engraved
 
 
 def notate(
-    file: Annotated[Path, tyro.conf.Positional],
+    file: Path,
+    /,
     *,
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path(),
     sheet: bool = False,
