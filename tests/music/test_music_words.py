@@ -171,6 +171,7 @@ def test_words_units_and_rules(text, wanted):
         ("jazz or pop", "'or' at column 6 is no keyword"),
         ("slow jazz", "'slow' at column 1 is no keyword: say the tempo as a number"),
         ("low density high", "'density' at column 5 may belong to 'low' before it or to what follows; write a comma"),
+        ("3/4 time waltz", "'time' at column 5 may belong to '4' before it or to what follows"),
         ("bass instrument piano", "'instrument' at column 6 may belong to 'bass' before it"),
         ("drums", "no drums are composed"),
         ("minor", "say its tonic too"),
@@ -261,8 +262,9 @@ def test_the_lists_do_not_overlap_and_hold_the_models_values():
     for keyword in ("genre", "role", "metre", "pitch_range", "density", "rhythm"):
         assert set(vocabulary.VALUES[keyword]) == set(T.FIELDS[keyword])
     assert set(vocabulary.VALUES["instrument"]) == set(instruments.PROGRAMS)
-    spoken = {form for forms in vocabulary.NAMES.values() for form in forms} | forms | set(fillers)
-    chords = [word for word in spoken if word != "a" and harmony_reads(word)]
+    spoken = {form for forms in vocabulary.NAMES.values() for form in forms} | fillers
+    spoken |= {form for values in vocabulary.VALUES.values() for forms in values.values() for form in forms}
+    chords = [word for form in spoken for word in form.split() if word != "a" and harmony_reads(word)]
     assert chords == []
     fields = [name for name in Compose.model_fields if name in words.KEYWORDS]
     assert tuple(fields) == words.KEYWORDS

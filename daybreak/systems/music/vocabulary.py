@@ -69,8 +69,8 @@ acoustic_grand_piano: grand piano, acoustic piano, 피아노, 그랜드 피아�
 bright_acoustic_piano: bright piano, 밝은 피아노
 electric_grand_piano: electric grand, 전기 그랜드 피아노, 일렉트릭 그랜드 피아노
 honky_tonk_piano: honky tonk, 홍키통크 피아노, 홍키통크
-electric_piano_1: electric piano, e piano, rhodes, 전기 피아노, 전자 피아노, 일렉트릭 피아노, 로즈 피아노
-electric_piano_2: fm piano, 일렉트릭 피아노 2, 전자 피아노 2
+electric_piano_1: electric piano, rhodes, 전기 피아노, 전자 피아노, 일렉트릭 피아노, 로즈 피아노
+electric_piano_2: 일렉트릭 피아노 2, 전자 피아노 2
 harpsichord: 하프시코드, 쳄발로
 clavinet: clavi, 클라비넷
 celesta: 첼레스타
@@ -92,7 +92,7 @@ tango_accordion: bandoneon, 탱고 아코디언, 반도네온
 nylon_guitar: classical guitar, 기타, 나일론 기타, 클래식 기타
 steel_guitar: acoustic guitar, 통기타, 어쿠스틱 기타, 스틸 기타
 jazz_guitar: 재즈 기타
-clean_guitar: electric guitar, e guitar, 전기 기타, 일렉트릭 기타, 일렉 기타, 클린 기타
+clean_guitar: electric guitar, 전기 기타, 일렉트릭 기타, 일렉 기타, 클린 기타
 muted_guitar: 뮤트 기타
 overdriven_guitar: overdrive guitar, 오버드라이브 기타
 distortion_guitar: distorted guitar, 디스토션 기타

@@ -214,10 +214,7 @@ class _Reader:
             self._set(name, readings[name], at, end)
             return after
         if len(readings) > 1 and name in readings and not self._is(name_end):
-            raise UserError(
-                f"{self._at(end, name_end)} may belong to {self._slice(at, end)!r} before it or to what follows; "
-                "write a comma between them"
-            )
+            self._between(end, name_end)
         self._check_together(form, at, end)
         if len(readings) > 1 and form not in V.DECIDED:
             both = " or ".join(f"{name}={value}" for name, value in readings.items())
@@ -522,7 +519,16 @@ class _Reader:
             follows = self._inside(start) and self._number_of(name, start)
         else:
             follows = bool(self._value_of(name, start)[1])
+            if follows and len(V.READINGS.get(self._form(start, name)[0], ())) > 1:
+                self._between(at, end)
         return at if follows else end
+
+    def _between(self, at: int, end: int) -> NoReturn:
+        """Refuse a name between two values that would mean something else without it ("low density high")."""
+        raise UserError(
+            f"{self._at(at, end)} may belong to {self._slice(at - 1, at)!r} before it or to what follows; write a "
+            "comma before or after it"
+        )
 
     def _number_of(self, keyword: str, at: int) -> bool:
         """Whether a number stands here that is no other keyword's."""
