@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from daybreak.systems.music import context, harmony
+from daybreak.systems.music import context, measures
 from daybreak.systems.music import request as requests
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.decode import Rules, Sampling, sample
@@ -93,14 +93,4 @@ def fit(notes: T.Notes, chords: T.Changes, full: Mapping[str, Any], said: Collec
     points = sum(
         (2.0 if name in said else 1.0) * (got[name] == full[name]) for name in ("pitch_range", "density", "rhythm")
     )
-    return float(points) + 2 * sounding + 4 * suiting(notes, chords, full["key"])
-
-
-def suiting(notes: T.Notes, chords: T.Changes, key: str) -> float:
-    """Share of notes that lie in the key's scale or in the chord at their onset."""
-    scale = harmony.scale(key)
-    force = np.searchsorted(chords[:, 0], notes[:, 0], "right") - 1 if len(chords) else np.zeros(len(notes), int)
-    tones = [harmony.pitch_classes(int(chord)) for chord in chords[:, 1]] or [frozenset[int]()]
-    return float(
-        np.mean([pitch % 12 in scale or pitch % 12 in tones[at] for pitch, at in zip(notes[:, 2], force, strict=True)])
-    )
+    return float(points) + 2 * sounding + 4 * float(measures.in_harmony(notes, chords, full["key"]).mean())
