@@ -323,7 +323,7 @@ def test_every_permutation_of_phrases_without_commas_is_one_request():
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_phrases_for_the_keywords_in_any_order_say_the_same(data):
     chosen = data.draw(st.lists(st.sampled_from(sorted(PHRASES)), unique=True))
     phrases = [data.draw(st.sampled_from(PHRASES[keyword])) for keyword in chosen]
@@ -332,7 +332,7 @@ def test_any_phrases_for_the_keywords_in_any_order_say_the_same(data):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_phrases_need_no_commas_unless_a_name_stands_between_two_values(data):
     # A progression goes on while chords follow; it wants its comma.
     chosen = data.draw(st.lists(st.sampled_from(sorted({*PHRASES} - {"chords"})), unique=True))
@@ -362,14 +362,14 @@ requests = st.fixed_dictionaries({}, optional=said_of)
 
 
 @given(requests)
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_canonical_text_says_its_request(said):
     assert parse(canonical(said)) == said
     assert canonical(parse(canonical(said))) == canonical(said)
 
 
 @given(requests, st.data())
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_text_and_fields_are_one_request_however_they_share_it(said, data):
     by_text = {name: said[name] for name in said if data.draw(st.booleans())}
     twice = {name for name in by_text if data.draw(st.booleans())}
@@ -397,7 +397,7 @@ sentences = st.lists(st.tuples(pieces, signs)).map(lambda parts: "".join(piece +
 
 
 @given(st.one_of(st.text(), sentences))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_is_a_request_or_a_user_error_and_what_is_read_round_trips(text):
     try:
         said = parse(text)
