@@ -68,7 +68,7 @@ class Sampled(Request):
     """Probability mass from which a note is drawn."""
     best_of: int = Field(4, ge=1, le=16)
     """Candidates for each clip; the one that obeys the keywords best is kept."""
-    guidance: float = Field(1.0, ge=0, le=4)
+    guidance: float = Field(1.5, ge=0, le=4)
     """Above 1 the keywords weigh more than training made them weigh; it costs twice the time."""
 
 
