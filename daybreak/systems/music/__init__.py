@@ -12,5 +12,9 @@ system = System(
         "tune": "daybreak.systems.music.tune:Tune",
     },
     models={"music": "daybreak.systems.music.model:Music"},
-    commands={"listen": "daybreak.systems.music.listen:listen", "notate": "daybreak.systems.music.notate:notate"},
+    commands={
+        "evaluate": "daybreak.systems.music.evaluate:evaluate",
+        "listen": "daybreak.systems.music.listen:listen",
+        "notate": "daybreak.systems.music.notate:notate",
+    },
 )

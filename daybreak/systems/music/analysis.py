@@ -71,9 +71,11 @@ def chords(notes: T.Notes, bars: int, beats: int) -> tuple[T.Changes, float]:
     """The likeliest chords, in root position, and the share of sounding time that lies within them.
 
     Each half bar (`frame`) is compared with the tones of every chord by cosine similarity (Fujishima, 1999); of all
-    sequences the one of the highest sum is taken (Viterbi), a change costing `STAY`. Silence keeps the chord before
-    it; without notes there is N.
+    sequences the one of the highest sum is taken (Viterbi), a change costing `STAY`. Silence has the chord beside it;
+    without notes there is N.
     """
+    if not len(notes):
+        return np.array([[0, T.NO_CHORD, 0]]), 0.0
     step = frame(beats)
     held, lowest = _frames(notes, step, bars * beats * T.PER_BEAT // step)
     length = np.sqrt((held**2).sum(1, keepdims=True))
@@ -82,11 +84,10 @@ def chords(notes: T.Notes, bars: int, beats: int) -> tuple[T.Changes, float]:
     roots, kinds = np.divmod(np.arange(T.NO_CHORD), len(T.QUALITIES))
     scores[:, : T.NO_CHORD] += BASS * (roots == lowest[:, None]) - _UNUSUAL[kinds]
     scores[length[:, 0] == 0] = 0
-    if len(notes):
-        scores[:, T.NO_CHORD] = -1.0  # notes have a chord; silence has that beside it
+    scores[:, T.NO_CHORD] = -1.0  # where notes sound there is a chord; silence has that of its neighbours
     path = _best(scores)
     changes = np.column_stack([np.arange(len(path)) * step, path, path // len(T.QUALITIES) % len(T.ROOTS)])
-    within = float((held * _CHORD_TONES[path]).sum() / held.sum()) if held.sum() else 0.0
+    within = float((held * _CHORD_TONES[path]).sum() / held.sum())
     return T.tidy_chords(changes, bars * beats * T.PER_BEAT), within
 
 

@@ -114,9 +114,9 @@ def extract(midi: Midi, track: int | None = None) -> Extracted:
     counted |= {"min_velocity": int(own[:, 3].min()), "max_velocity": int(own[:, 3].max())}
     for name, value in counted.items():
         put(name, value, "measured")
-    genre = ((about(midi) or {}).get("keywords") or {}).get("genre")
-    if genre in T.GENRES:
-        put("genre", genre, "file")
+    composed = (about(midi) or {}).get("keywords")
+    if isinstance(composed, dict) and composed.get("genre") in T.GENRES:
+        put("genre", composed["genre"], "file")
     if len(tracks) > 1 and track is None:
         remarks.append(f"track {chosen} of {len(tracks)} is described; --track names another")
     text = words.canonical(_asking(found, remarks))
@@ -163,7 +163,8 @@ def _notes(track: Any, unit: float) -> T.Notes:
 
 
 def _bars(score: Any, bar: float) -> int:
-    end = next((marker.time for marker in score.markers if marker.text == END), score.end())
+    last = max(int(track.notes.numpy()["time"].max()) for track in _sounding(score)) + 1
+    end = next((marker.time for marker in score.markers if marker.text == END and marker.time >= last), score.end())
     bars = max(1, int(np.ceil(end / bar - 1e-6)))
     if bars > LONGEST:
         raise UserError(f"the MIDI file has {bars:,} bars; at most {LONGEST:,} are analysed")
