@@ -1,7 +1,7 @@
 """Learning from listeners: what `music:tune` makes of the votes of a simulated listener whose taste is known.
 
-The listener prefers, of two clips for the same keywords, the one whose top line moves more by step (1 or 2 semitones):
-no keyword asks for that. Votes on pairs of the shipped weights' clips enter a lake, a run of `music:tune` learns from
+The listener likes plain rhythm: of two clips for the same keywords, the one with the larger share of onsets on a beat.
+No keyword asks for that. Votes on pairs of the shipped weights' clips enter a lake, a run of `music:tune` learns from
 them, and both models then compose clips for requests that no vote was about. Sampling and training are seeded.
 """
 
@@ -17,20 +17,17 @@ import numpy as np
 from rows import Bar, Row, main, say, scratch
 
 SEED = 11
-SIZES = {True: (48, 12, 12), False: (320, 60, 100)}
+SIZES = {True: (32, 8, 12), False: (400, 80, 100)}
 """Voted requests, steps of tuning and new requests, of a quick run and of a full one."""
 BATCH = 32
 """Streams that are composed at once."""
 
 
-def stepwise(notes: np.ndarray) -> float:
-    """The listener's taste: the share of moves by 1 or 2 semitones among the moves of the highest notes."""
-    onsets = np.unique(notes[:, 0])
-    if len(onsets) < 2:
-        return 0.0
-    top = np.array([notes[notes[:, 0] == at, 2].max() for at in onsets])
-    moves = np.abs(np.diff(top))
-    return float(np.isin(moves, (1, 2)).mean())
+def on_beat(notes: np.ndarray) -> float:
+    """The listener's taste: the share of onsets that fall on a beat."""
+    from daybreak.systems.music import tokens as T
+
+    return float((np.unique(notes[:, 0]) % T.PER_BEAT == 0).mean())
 
 
 def requests(templates: Sequence[Sequence[int]], count: int) -> list[np.ndarray]:
@@ -78,7 +75,7 @@ def heard(row: np.ndarray, stream: np.ndarray) -> tuple[float, float]:
     asked |= {"min_velocity": asked["min_velocity"] * 4, "max_velocity": asked["max_velocity"] * 4 + 3}
     got = metrics.keywords(to_midi(notes, chords, asked))
     lines = [name for name in asked if name not in ("chords", "genre")]
-    return stepwise(notes), sum(metrics.holds(name, asked[name], got) for name in lines) / len(lines)
+    return on_beat(notes), sum(metrics.holds(name, asked[name], got) for name in lines) / len(lines)
 
 
 def votes(rows: Sequence[np.ndarray], both: Sequence[Sequence[np.ndarray]], model: Any) -> Iterator[Any]:
