@@ -22,6 +22,7 @@ from daybreak.systems.music import tokens as T
 if TYPE_CHECKING:
     from daybreak.lab.home import Lab
     from daybreak.lab.lake import Item, Snapshot
+    from daybreak.media.midi import Midi
     from daybreak.systems.music.model import Music
     from daybreak.systems.music.scorecard import Clip, Estimate, Row
 
@@ -78,9 +79,10 @@ def evaluate(
         count = scorecard.SAMPLES if real.item in several else 1
         clips = []
         for number in range(count):
-            clip, holds = _composed(music, real, seed, best_of, number)
+            midi = _composed(music, real, seed, best_of, number)
+            clip, holds = _heard(midi, real)
             if place < ORDERED and number == 0:
-                holds["order"] = _same_in_another_order(music, real, seed, best_of)
+                holds["order"] = midi == _composed(music, real, seed, best_of, 0, shuffled=True)
             clips.append(clip)
             exact.append((real.group, holds))
             _progress(done := done + 1, total)
@@ -190,23 +192,19 @@ def _spread(items: Sequence[Item], held: Sequence[Held], n: int) -> list[Held]:
     return [order[turn] for turn in range(longest) for order in turns if turn < len(order)][:n]
 
 
-def _composed(music: Music, real: Clip, seed: int, best_of: int, number: int) -> tuple[Clip, dict[str, bool]]:
-    """A clip for a real one's keywords and chords, through the public composer, and whether it holds what must hold."""
-    from daybreak.media.midi import Midi
-    from daybreak.systems.music import extract
+def _composed(music: Music, real: Clip, seed: int, best_of: int, number: int, shuffled: bool = False) -> Midi:
+    """A file for a real clip's keywords and chords, through the public composer; `shuffled`: by one text of them, in an
+    order drawn anew."""
+    from daybreak.systems.music import words
     from daybreak.systems.music.request import Compose, asked
-    from daybreak.systems.music.scorecard import Clip
 
-    said = _said(real)
-    request = Compose(**said, seed=seed, best_of=best_of)
-    midi, report = music.written(request, asked(request), number)
-    lines = {line.name: line.holds for line in report}
-    again = Midi.from_bytes(midi.to_bytes())
-    (notes,) = extract.parts(again, T.METRES[real.asked["metre"]])
-    clip = Clip(real.item, real.group, real.asked, notes, real.chords)
-    inside = len(notes) > 0 and int(notes[:, 0].max()) < real.bars * real.beats * T.PER_BEAT
-    holds = {name: bool(lines[name]) for name in ("bars", "bpm", "metre", "chords") if name in lines and name in said}
-    return clip, {"valid": inside} | holds
+    if shuffled:
+        phrases = words.canonical(_said(real)).split(", ")
+        order = np.random.default_rng(seed).permutation(len(phrases))
+        request = Compose(text=", ".join(phrases[n] for n in order), seed=seed, best_of=best_of)
+    else:
+        request = Compose(**_said(real), seed=seed, best_of=best_of)
+    return music.written(request, asked(request), number)[0]
 
 
 def _said(real: Clip) -> dict[str, Any]:
@@ -216,20 +214,19 @@ def _said(real: Clip) -> dict[str, Any]:
     return {**real.asked, **chords}
 
 
-def _same_in_another_order(music: Music, real: Clip, seed: int, best_of: int) -> bool:
-    """Whether the keywords as one text, in an order drawn anew, give the same file byte for byte."""
-    from daybreak.systems.music import words
-    from daybreak.systems.music.request import Compose, asked
+def _heard(midi: Midi, real: Clip) -> tuple[Clip, dict[str, bool]]:
+    """A composed file read back, and whether it holds what must hold."""
+    from daybreak.media.midi import Midi
+    from daybreak.systems.music import extract, metrics
+    from daybreak.systems.music.scorecard import Clip
 
-    said = _said(real)
-    phrases = words.canonical(said).split(", ")
-    drawn = np.random.default_rng(seed).permutation(len(phrases))
-    requests = (
-        Compose(**said, seed=seed, best_of=best_of),
-        Compose(text=", ".join(phrases[n] for n in drawn), seed=seed, best_of=best_of),
-    )
-    one, other = (music.written(request, asked(request), 0)[0] for request in requests)
-    return one == other
+    again, said = Midi.from_bytes(midi.to_bytes()), _said(real)
+    found = extract.parts(again, T.METRES[said["metre"]])
+    notes = found[0] if found else T.no_notes()
+    got = metrics.keywords(again)
+    holds = {n: metrics.holds(n, said[n], got) for n in ("bars", "bpm", "metre", "chords") if n in said}
+    inside = len(found) == 1 and int(notes[:, 0].max()) < real.bars * real.beats * T.PER_BEAT
+    return Clip(real.item, real.group, real.asked, notes, real.chords), {"valid": inside} | holds
 
 
 def _exact(found: Sequence[tuple[str, dict[str, bool]]]) -> list[Row]:

@@ -90,6 +90,7 @@ class Values:
         mean = float(values.mean())
         if share and mean in (0.0, 1.0):
             low, high = wilson(round(mean * songs), songs)
+            low, high = (low, 1.0) if mean else (0.0, high)  # beyond rounding
         elif songs < FEWEST_GROUPS:
             low, high = -math.inf, math.inf
         else:
