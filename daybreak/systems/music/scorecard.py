@@ -185,7 +185,7 @@ def diversity(composed: Sequence[Sequence[Clip]], held_out: Sequence[Clip]) -> R
             value = measures.diversity([clip.notes for clip in found], found[0].bars, found[0].beats)
             theirs.add(found[0].group, [value])
     what = f"among {SAMPLES} clips of a request; real: of one role, key and length, from different songs"
-    return Row("diversity", ours.estimate(), theirs.estimate(), what)
+    return Row("diversity", ours.estimate(share=False), theirs.estimate(share=False), what)
 
 
 def taught(composed: Sequence[Clip], real: Sequence[Clip], held_out: Sequence[Clip]) -> list[Row]:
