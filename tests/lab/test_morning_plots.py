@@ -105,6 +105,7 @@ def test_figures_have_no_more_digits_than_their_interval_supports():
     assert figures.decimals([170.12], [12.3]) == 0
     assert figures.decimals([1.7012], [math.inf]) == 3
     assert figures.decimals([]) == 2
+    assert figures.decimals([2.05, 300.0], [0.12, 250.0]) == 2
 
 
 def test_a_number_that_is_not_finite_is_written_as_what_it_is():

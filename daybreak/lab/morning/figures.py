@@ -19,7 +19,8 @@ MONTHS = (
 
 
 def decimals(values: Iterable[float], halves: Iterable[float] = ()) -> int:
-    """Decimal places for a column: two significant digits of its middling interval, else four of its values.
+    """Decimal places for a column: two significant digits of its middling interval (of two the narrower: a run that
+    diverged has a wide one), else four of its values.
 
     >>> decimals([1.7012], [0.0123])
     3
@@ -28,7 +29,7 @@ def decimals(values: Iterable[float], halves: Iterable[float] = ()) -> int:
     """
     widths = [half for half in halves if half > 0 and math.isfinite(half)]
     if widths:
-        return min(6, max(0, 1 - math.floor(math.log10(sorted(widths)[len(widths) // 2]))))
+        return min(6, max(0, 1 - math.floor(math.log10(sorted(widths)[(len(widths) - 1) // 2]))))
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     return min(6, max(0, 3 - math.floor(math.log10(max(sizes))))) if sizes else 2
 
