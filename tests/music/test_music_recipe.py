@@ -177,3 +177,8 @@ def test_presets_have_the_size_that_they_name(preset, low, high):
     with torch.device("meta"):
         net = decoder(Compose.presets[preset].net)
     assert low < sum(p.numel() for p in net.parameters()) / 1e6 < high
+
+
+def test_a_snapshot_without_a_song_to_train_on_is_refused_with_what_would_help():
+    with pytest.raises(UserError, match="no song to train on; daybreak lake add music"):
+        Compose.batches(CONFIG, Songs(0, 1))(0)

@@ -151,6 +151,8 @@ class Clips:
         if self._block is None or self._block[0] != block:
             if self._order is None:
                 self._songs = only_songs(self.data.split("train"))
+                if not len(self._songs):
+                    raise UserError("the snapshot has no song to train on; daybreak lake add music PATH brings some")
                 self._order = Order(len(self._songs), self.config.batch * BLOCK, self.config.seed)
             songs, epochs = self._order(block), self._order.epoch(block)
             drawn = [self._clip(int(song), int(epoch)) for song, epoch in zip(songs, epochs, strict=True)]
