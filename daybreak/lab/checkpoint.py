@@ -19,7 +19,7 @@ from typing import Any
 from daybreak.errors import UserError
 from daybreak.lab import codec
 from daybreak.lab.home import sync_folder
-from daybreak.lab.recipe import Recipe
+from daybreak.lab.recipe import Recipe, Stored
 from daybreak.lab.run import Run, best, read
 
 
@@ -29,7 +29,7 @@ def gather(recipe: Recipe[Any]) -> dict[str, Any]:
         "nets": {name: dict(net.state_dict()) for name, net in recipe.nets().items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in recipe.optimisers.items()},
         "averages": recipe._averages,
-        "state": {name: part.state_dict() for name, part in recipe.state().items()},
+        "state": {name: part.state_dict() for name, part in recipe.state().items() if not isinstance(part, Stored)},
         "random": random_state(),
     }
 
@@ -44,7 +44,10 @@ def restore(recipe: Recipe[Any], tree: dict[str, Any]) -> None:
         for mine, saved in zip(recipe._averages[name], averages, strict=True):
             mine.copy_(saved)
     for name, part in recipe.state().items():
-        part.load_state_dict(tree["state"][name])
+        if isinstance(part, Stored):
+            part.read(tree["folder"] / name)
+        else:
+            part.load_state_dict(tree["state"][name])
     set_random_state(tree["random"])
 
 
@@ -100,8 +103,10 @@ def undisturbed(recipe: Recipe[Any]) -> Iterator[None]:
         set_random_state(state)
 
 
-def write(run: Run, step: int, tree: dict[str, Any]) -> Path:
+def write(run: Run, step: int, tree: dict[str, Any], recipe: Recipe[Any]) -> Path:
     """Write the checkpoint of a step, durably; then drop all but the last two and the best.
+
+    Parts of the recipe's state that keep files of their own write them into folders beside the tree.
 
     Raises OSError when the disk is full; the checkpoints that were there stay.
     """
@@ -113,6 +118,12 @@ def write(run: Run, step: int, tree: dict[str, Any]) -> Path:
     making.mkdir()
     try:
         codec.save(making / "state", tree)
+        last = next(reversed(run.checkpoints()), None)
+        for name, part in recipe.state().items():
+            if isinstance(part, Stored):
+                (making / name).mkdir()
+                part.write(making / name, last and last / name)
+                sync_folder(making / name)
         sync_folder(making)
         making.rename(path)
         sync_folder(folder)
@@ -139,6 +150,7 @@ def read_latest(run: Run) -> dict[str, Any] | None:
         except UserError as error:
             run.event("unreadable", checkpoint=path.name, reason=str(error))
             continue
+        tree["folder"] = path
         return tree
     return None
 

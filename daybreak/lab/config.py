@@ -57,9 +57,10 @@ def lookup(spec: str) -> Found:
     if rest and rest[0] in found.recipes:
         recipe, preset = rest[0], rest[1] if len(rest) == 2 else ""
         cls = resolve(found.recipes[recipe])
-        if preset and preset not in cls.presets:
+        config = cls.preset(preset) if preset else cls.Config()
+        if config is None:
             raise UserError(f"{name}:{recipe} has no preset {preset!r}; {nearest(preset, cls.presets)}")
-        return Found(found, recipe, preset, cls, cls.presets[preset] if preset else cls.Config())
+        return Found(found, recipe, preset, cls, config)
     if len(rest) == 2:
         raise UserError(f"system {name} has no recipe {rest[0]!r}; {nearest(rest[0], found.recipes)}")
     classes = {recipe: resolve(target) for recipe, target in found.recipes.items()}
@@ -67,8 +68,8 @@ def lookup(spec: str) -> Found:
         recipe = next(iter(classes))
         return Found(found, recipe, "", classes[recipe], classes[recipe].Config())
     for recipe, cls in classes.items():
-        if rest[0] in cls.presets:
-            return Found(found, recipe, rest[0], cls, cls.presets[rest[0]])
+        if (config := cls.preset(rest[0])) is not None:
+            return Found(found, recipe, rest[0], cls, config)
     known = [*classes, *(preset for cls in classes.values() for preset in cls.presets)]
     raise UserError(f"system {name} has no recipe or preset {rest[0]!r}; {nearest(rest[0], known)}")
 

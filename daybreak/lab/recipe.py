@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -140,8 +141,30 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
-def schedule(config: Config, step: int) -> float:
-    """The learning rate's factor at `step` (0 is the first update): warm-up, then the config's shape."""
+@runtime_checkable
+class Stored(Protocol):
+    """A part of a recipe's state that keeps files of its own in a checkpoint: what is large and mostly old (replay).
+
+    `last` is the part's folder in the checkpoint before, None where there is none: files that have not changed are
+    hard-linked from it, so that a checkpoint costs what is new.
+    """
+
+    def write(self, folder: Path, last: Path | None) -> None: ...
+
+    def read(self, folder: Path) -> None: ...
+
+
+def through(config: Config, step: int, clock: float = 0.0) -> float:
+    """How much of its budget a run has used, 0 to 1: of its steps or of its clock's budget, whichever ends first."""
+    used = step / max(1, config.steps)
+    return min(1.0, max(used, clock / config.budget) if config.budget else used)
+
+
+def schedule(config: Config, step: int, clock: float = 0.0) -> float:
+    """The learning rate's factor at `step` (0 is the first update): warm-up, then the config's shape.
+
+    The shape's horizon is the run's budget: its steps, or that on its clock, whichever ends first.
+    """
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":
@@ -149,8 +172,9 @@ def schedule(config: Config, step: int) -> float:
     if config.schedule == "inverse_sqrt":
         start = max(config.warmup, 1)
         return max(config.floor, math.sqrt(start / max(step, start)))
-    through = min(1.0, (step - config.warmup) / max(1, config.steps - config.warmup))
-    shape = 0.5 * (1 + math.cos(math.pi * through)) if config.schedule == "cosine" else 1 - through
+    used = (step - config.warmup) / max(1, config.steps - config.warmup)
+    used = min(1.0, max(used, clock / config.budget) if config.budget else used)
+    shape = 0.5 * (1 + math.cos(math.pi * used)) if config.schedule == "cosine" else 1 - used
     return config.floor + (1 - config.floor) * shape
 
 
@@ -171,6 +195,12 @@ class Recipe(Generic[C]):
     derives: ClassVar[tuple[Callable[..., Any], ...]] = ()
     """What `daybreak lake derive` computes ahead: the functions that the recipe gives to `data.derived`."""
 
+    @classmethod
+    def preset(cls, name: str) -> C | None:
+        """The config that a name stands for; None where it stands for none. A recipe may read names of its own
+        ("dqn+per"); it raises `UserError` for one that is nearly right."""
+        return cls.presets.get(name)
+
     @staticmethod
     def batches(config: C, data: Snapshot) -> Batches | None:
         """The training batches: small, picklable, pure in (seed, step). None where the recipe makes its own data."""
@@ -185,6 +215,7 @@ class Recipe(Generic[C]):
         self._rates: dict[str, list[float]] = {}
         self._averages: dict[str, list[Tensor]] = {}
         self._step, self._part, self._parts = 0, 0, 1
+        self._clock = 0.0
         self.norms: dict[str, Tensor] = {}
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor | float]:
@@ -199,7 +230,7 @@ class Recipe(Generic[C]):
         """Score items one by one, in their order."""
         raise NotImplementedError(f"{type(self).__name__} does not define evaluate()")
 
-    def state(self) -> Mapping[str, Stateful]:
+    def state(self) -> Mapping[str, Stateful | Stored]:
         """What else a resumed run needs."""
         return {}
 
@@ -252,8 +283,8 @@ class Recipe(Generic[C]):
         if self._part < self._parts - 1:
             return
         if self.config.clip:
-            self.norms[names[-1]] = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip).detach()
-        factor = schedule(self.config, self._step)
+            self.norms[names[-1]] = self.clip(parameters, self.config.clip)
+        factor = schedule(self.config, self._step, self._clock)
         # The average starts fast, as in Adam's bias correction, so that a short run is not held at its start.
         decay = min(self.config.ema, (1 + self._step) / (10 + self._step))
         for one in names:
@@ -264,6 +295,18 @@ class Recipe(Generic[C]):
             if averages := self._averages.get(one):
                 with torch.no_grad():
                     torch._foreach_lerp_(averages, [p.detach() for p in self._parameters[one]], 1 - decay)
+
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
+        """Scale the gradients to a norm of at most `largest`; the norm before. Over all parameters together, unless a
+        recipe that trains several nets stacked in one says otherwise."""
+        import torch
+
+        return torch.nn.utils.clip_grad_norm_(parameters, largest).detach()
+
+    @property
+    def through(self) -> float:
+        """How much of the run's budget is used, 0 to 1: what a recipe's own schedules go by."""
+        return through(self.config, self._step, self._clock)
 
     def nets(self) -> dict[str, nn.Module]:
         """The recipe's nets by attribute name."""

@@ -125,6 +125,7 @@ class _Session:
         tree = checkpoint.read_latest(self.run)
         if tree is not None:
             checkpoint.restore(self.recipe, tree)
+            self.recipe._step, self.recipe._clock = tree["step"], tree["clock"]
             self.step, self.clock, self.seconds = tree["step"], tree["clock"], tree["seconds"]
             self.hopeless = tree["hopeless"]
         checkpoint.cut(self.run, self.step, tree["metrics_bytes"] if tree else 0)
@@ -189,6 +190,7 @@ class _Session:
         """One step: forward and update, in as many parts as the config says."""
         recipe, parts = self.recipe, self.config.accumulate
         recipe._step, recipe._parts = self.step, parts
+        recipe._clock = before = self.clock
         logs = []
         with self._precision():
             for part in range(parts):
@@ -200,7 +202,7 @@ class _Session:
             self.clock += float(sum(log[recipe.clock] for log in logs))
             values = {**values, recipe.clock: self.clock}
         if recipe.optimisers:
-            values = {**values, "lr": self.config.lr * schedule(self.config, self.step)}
+            values = {**values, "lr": self.config.lr * schedule(self.config, self.step, before)}
         if recipe.norms:
             values = {**values, **{f"norm/{name}": norm for name, norm in recipe.norms.items()}}
         self.step += 1
@@ -300,7 +302,7 @@ class _Session:
             "metrics_bytes": self.metrics.size(), **checkpoint.gather(self.recipe),
         }  # fmt: skip
         try:
-            checkpoint.write(self.run, self.step, tree)
+            checkpoint.write(self.run, self.step, tree, self.recipe)
         except OSError as error:
             raise UserError(
                 f"{self.run.title}: cannot save a checkpoint: {error.strerror or error}; the last one stays"
