@@ -1,0 +1,76 @@
+"""Environments by name: a family before a colon ("ale:Pong", "procgen:coinrun"), else classic control or Gymnasium's.
+
+This file knows the families' names and what installs them, and imports none before it is asked for. A third party's
+family comes through the entry-point group `daybreak.envs`: a function (id, count, options) -> VectorEnv.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from daybreak.errors import UserError, nearest
+from daybreak.systems.rl.envs.base import Guard, Observations, Step, VectorEnv
+
+__all__ = ["FAMILIES", "Family", "Guard", "Observations", "Step", "VectorEnv", "make"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of environments that one package brings."""
+
+    target: str
+    """"module:function" taking (id, count) and options, returning a VectorEnv."""
+    line: str
+    extra: str = ""
+    """The extra that installs it; "" where nothing is needed."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Options that hold while an agent learns, not while it is judged."""
+
+
+FAMILIES: Mapping[str, Family] = {
+    "classic": Family("daybreak.systems.rl.envs.classic:make", "CartPole-v1, Acrobot-v1, ...: ours, vectorised"),
+    "gym": Family("daybreak.systems.rl.envs.gym:make", "any Gymnasium id (Box2D, MuJoCo, your own)", "gym"),
+    "ale": Family("daybreak.systems.rl.envs.ale:make", "108 Atari games: ale:Pong", "atari", {"life_loss": True}),
+    "procgen": Family("daybreak.systems.rl.envs.procgen:make", "16 generated games: procgen:coinrun", "procgen"),
+    "nes": Family("daybreak.systems.rl.envs.nes:make", "Super Mario Bros: nes:SuperMarioBros-v0", "nes"),
+    "minatar": Family("daybreak.systems.rl.envs.minatar:make", "five games of 10 x 10: minatar:breakout", "minatar"),
+    "envpool": Family("daybreak.systems.rl.envs.envpool:make", "any EnvPool id", "envpool"),
+    "board": Family("daybreak.systems.rl.envs.board:make", "tictactoe, connect4, go9, against itself"),
+    "unity": Family("daybreak.systems.rl.envs.unity:make", "a Unity ML-Agents player: unity:PATH", "unity"),
+    "probe": Family("daybreak.systems.rl.envs.probe:make", "tiny environments with known values, for `rl verify`"),
+}
+
+
+def families() -> dict[str, Family]:
+    """Every family by name, a third party's too."""
+    others = {point.name: Family(point.value, "from another package") for point in entry_points(group="daybreak.envs")}
+    return {**others, **FAMILIES}
+
+
+def make(name: str, count: int = 1, training: bool = False, **options: Any) -> VectorEnv:
+    """`count` copies of the environment `name`, to learn in or to be judged in.
+
+    Raises `UserError` with the nearest names, or with what installs it.
+    """
+    from daybreak.systems.rl.envs.classic import CLASSICS
+
+    family, colon, id = name.partition(":")
+    if not colon:
+        family, id = ("classic", name) if name in CLASSICS else ("gym", name)
+    known = families()
+    if family not in known:
+        raise UserError(f"unknown family of environments {family!r} in {name!r}; {nearest(family, known)}")
+    found = known[family]
+    module, _, attribute = found.target.partition(":")
+    try:
+        maker: Callable[..., VectorEnv] = getattr(importlib.import_module(module), attribute)
+        return Guard(maker(id, count, **({**found.training, **options} if training else options)))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("daybreak"):
+            raise
+        need = f"pip install 'daybreak[{found.extra}]'" if found.extra else f"install {error.name}"
+        raise UserError(f"{name} needs {error.name}, which is not installed: {need}") from error

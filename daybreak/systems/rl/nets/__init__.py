@@ -1,0 +1,1 @@
+"""Networks: layers of several seeds, encoders of observations, heads and curiosity."""

@@ -1,0 +1,494 @@
+"""Policy-gradient agents: REINFORCE, A2C, PPO (with ICM or RND), V-MPO and IMPALA, one class.
+
+They learn from what was just played, then forget it. A preset chooses how advantages are computed (Monte Carlo, GAE,
+V-trace), what is maximised (the gradient, PPO's clip, V-MPO's dual) and what is added for curiosity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from daybreak.errors import UserError
+from daybreak.systems.rl import dist, recipe, returns
+from daybreak.systems.rl.actor import Acted, ActingNet, ReturnScale
+from daybreak.systems.rl.mixing import mixed, policy_presets
+from daybreak.systems.rl.nets.curiosity import Icm, Rnd
+from daybreak.systems.rl.nets.encoders import Encoder
+from daybreak.systems.rl.nets.layers import Linear
+from daybreak.systems.rl.recipe import Learner
+from daybreak.systems.rl.spec import Spec
+from daybreak.systems.rl.store import Block, Ring
+
+
+class PolicyConfig(recipe.Config):
+    """What a policy-gradient agent is made of."""
+
+    objective: Literal["gradient", "clip", "vmpo"] = "clip"
+    """The plain policy gradient, PPO's clipped ratio, or V-MPO's weighted likelihood with its divergence bound."""
+    advantage: Literal["returns", "gae", "vtrace"] = "gae"
+    """Whole discounted returns, generalised advantages, or V-trace."""
+    curiosity: Literal["none", "icm", "rnd"] = "none"
+    """What is added to the reward."""
+    play: int = Field(32, ge=1)
+    """Steps in each copy between two rounds of learning."""
+    batch: int = Field(256, ge=1)
+    """Steps in one update, for each seed."""
+    epochs: int = Field(10, ge=1)
+    """Times that what was played is learned from."""
+    lam: float = Field(0.95, ge=0, le=1)
+    """Lambda of GAE and of V-trace's trace."""
+    lr: float = Field(3e-4, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "linear"
+    """Shape of the learning rate."""
+    clip: float = Field(0.5, ge=0)
+    """Largest gradient norm."""
+    ratio: float = Field(0.2, gt=0)
+    """PPO's clip of the ratio."""
+    ratio_falls: bool = False
+    """Whether that clip falls with the learning rate."""
+    value_clip: float = Field(0.0, ge=0)
+    """PPO's clip of the value's change; 0: none."""
+    value_weight: float = Field(0.5, ge=0)
+    """Weight of the value's loss."""
+    entropy: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus."""
+    standardise: bool = True
+    """Scale each batch's advantages to mean 0 and deviation 1."""
+    normalise_rewards: bool = False
+    """Divide rewards by the running deviation of returns."""
+    most_kl: float = Field(0.0, ge=0)
+    """Stop a round's epochs once the policy has moved by this divergence; 0: never."""
+    shared: bool = False
+    """Whether policy and value share their encoder; always so for images."""
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["relu", "tanh", "silu"] = "tanh"
+    log_std: float = 0.0
+    """Of the Gaussian, at the start, where actions are reals."""
+    bonus: float = Field(0.01, ge=0)
+    """Weight of the curiosity's reward."""
+    bonus_gamma: float = Field(0.99, ge=0, le=1)
+    """Discount of RND's own value, which no episode's end cuts."""
+    eps_eta: float = Field(0.02, gt=0)
+    """V-MPO: bound of the temperature's dual."""
+    eps_alpha: float = Field(0.01, gt=0)
+    """V-MPO: bound of the policy's divergence (of the mean, for reals)."""
+    optimiser: Literal["adam", "adamw", "rmsprop"] = "adam"
+    """What makes the updates."""
+    adam_eps: float = Field(1e-5, gt=0)
+    """Adam's epsilon."""
+
+
+class PolicyNet(ActingNet):
+    """Observations to a policy and a value (two with RND). Reals come from a Gaussian whose deviation is one for all
+    states; the action is stored as drawn, and cut to the bounds only where the environment takes it."""
+
+    def __init__(self, config: PolicyConfig, spec: Spec, seeds: int) -> None:
+        super().__init__()
+        self.config, self.space = config, spec.action
+        self.shared = config.shared or spec.image is not None
+
+        # Two encoders of one shape are one encoder of twice the seeds: half the calls.
+        self.encoder = Encoder(
+            seeds if self.shared else 2 * seeds, spec, config.hidden, config.activation, config.image,
+            orthogonal=True, normalise=config.normalise,
+        )  # fmt: skip
+        size = self.encoder.size
+        outputs = self.space.size if self.space.kind == "box" else sum(self.space.choices)
+        self.policy = Linear(seeds, size, outputs, "orthogonal", 0.01)
+        self.value = Linear(seeds, size, 2 if config.curiosity == "rnd" else 1, "orthogonal", 1.0)
+        if self.space.kind == "box":
+            self.log_std = nn.Parameter(torch.full((seeds, 1, outputs), config.log_std))
+            low, high = torch.tensor(self.space.low), torch.tensor(self.space.high)
+            self.register_buffer("middle", (low + high) / 2)
+            self.register_buffer("reach", (high - low) / 2)
+        self.middle: Tensor
+        self.reach: Tensor
+
+    def both(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The policy's numbers [seeds, batch, outputs] (logits, or means in units of the half range) and the values
+        [seeds, batch, 1 or 2]."""
+        if self.shared:
+            actor = critic = self.encoder(observation)
+        else:
+            actor, critic = self.encoder({n: v.repeat(2, *[1] * (v.dim() - 1)) for n, v in observation.items()}).chunk(
+                2
+            )
+        numbers = self.policy(actor)
+        mask = observation.get("mask")
+        return dist.masked(numbers, mask) if self.space.kind != "box" else numbers, self.value(critic)
+
+    def see(self, observation: Mapping[str, Tensor]) -> None:
+        """Let the normaliser take in observations [seeds, batch, ...]."""
+        times = 1 if self.shared else 2
+        self.encoder.see({n: v.repeat(times, *[1] * (v.dim() - 1)) for n, v in observation.items()})
+
+    def parts(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        """Logits of each choice."""
+        return (numbers,) if self.space.kind == "discrete" else torch.split(numbers, list(self.space.choices), dim=-1)
+
+    def sample(self, numbers: Tensor) -> Tensor:
+        """An action as it is stored: choices, or reals in units of the half range, not cut."""
+        if self.space.kind == "box":
+            return numbers + self.log_std.exp() * torch.randn_like(numbers)
+        drawn = [dist.choose(part) for part in self.parts(numbers)]
+        return drawn[0] if self.space.kind == "discrete" else torch.stack(drawn, dim=-1)
+
+    def log_prob(self, numbers: Tensor, action: Tensor) -> Tensor:
+        """Log-probability of stored actions [seeds, batch]."""
+        if self.space.kind == "box":
+            return dist.log_gaussian(action, numbers, self.log_std.expand_as(numbers))
+        if self.space.kind == "discrete":
+            return dist.log_choice(numbers, action)
+        return torch.stack([dist.log_choice(p, action[..., i]) for i, p in enumerate(self.parts(numbers))]).sum(0)
+
+    def entropy(self, numbers: Tensor) -> Tensor:
+        """Entropy in nats [seeds, batch]."""
+        if self.space.kind == "box":
+            return dist.entropy_gaussian(self.log_std.expand_as(numbers))
+        if self.space.kind == "discrete":
+            return dist.entropy_choice(numbers)
+        return torch.stack([dist.entropy_choice(part) for part in self.parts(numbers)]).sum(0)
+
+    def outer(self, action: Tensor) -> Tensor:
+        """A stored action as the environment takes it."""
+        if self.space.kind != "box":
+            return action
+        return self.middle + self.reach * action.clamp(-1, 1)
+
+    def act(self, observation: Mapping[str, Tensor], carry: Tensor | None, through: float) -> Acted:
+        numbers, value = self.both(observation)
+        stored = self.sample(numbers)
+        extras = {"stored": stored, "log_prob": self.log_prob(numbers, stored), "value": value}
+        if self.config.objective == "vmpo":
+            extras["numbers"] = numbers
+        return Acted(self.outer(stored), None, extras)
+
+    def greedy(self, observation: Mapping[str, Tensor], carry: Tensor | None) -> Acted:
+        numbers, value = self.both(observation)
+        if self.space.kind == "box":
+            return Acted(self.outer(numbers), None, {"value": value})
+        best = [part.argmax(-1) for part in self.parts(numbers)]
+        return Acted(best[0] if self.space.kind == "discrete" else torch.stack(best, dim=-1), None, {"value": value})
+
+
+class Policy(Learner[PolicyConfig]):
+    """Learns a policy from its own play: PPO and its relatives."""
+
+    Config: ClassVar[type[Any]] = PolicyConfig
+    family = "policy"
+    presets: ClassVar[Mapping[str, PolicyConfig]] = {
+        name: PolicyConfig(**parts) for name, parts in policy_presets().items()
+    }
+
+    @classmethod
+    def preset(cls, name: str) -> PolicyConfig | None:
+        """A preset, plain or with the settings tuned for an environment ("ppo@Acrobot-v1")."""
+        return mixed(PolicyConfig, cls.presets, name)
+
+    @classmethod
+    def net_of(cls, config: PolicyConfig, spec: Spec, seeds: int) -> PolicyNet:
+        return PolicyNet(config, spec, seeds)
+
+    def build(self) -> None:
+        config = self.config
+        self.play = config.play
+        played = config.play * config.envs
+        if played % config.batch:
+            raise UserError(
+                f"--batch {config.batch} does not divide the {played} steps that {config.envs} copies play in "
+                f"{config.play}: {played % config.batch} would be left over"
+            )
+        self.net: PolicyNet = self.net_of(config, self.spec, config.seeds).to(self.device)
+        kind: Any = torch.optim.RMSprop if config.optimiser == "rmsprop" else config.optimiser
+        options = (
+            {"alpha": 0.99, "eps": 1e-5} if config.optimiser == "rmsprop" else {"fused": True, "eps": config.adam_eps}
+        )
+        learned = list(self.net.parameters())
+        self.curiosity: Icm | Rnd | None = None
+        if config.curiosity != "none":
+            made = Icm if config.curiosity == "icm" else Rnd
+            self.curiosity = made(config.seeds, self.spec).to(self.device)
+            learned += [p for p in self.curiosity.parameters() if p.requires_grad]
+        if config.objective == "vmpo":
+            # The duals are nets, so that they are saved with the others.
+            count = 2 if self.spec.action.kind == "box" else 1
+            self.duals = Duals(config.seeds, count).to(self.device)
+            learned += list(self.duals.parameters())
+        self.optimiser("net", learned, kind, **options)
+        # Frames are stacked as replay stacks them.
+        self.ring = Ring(
+            self.spec, config.seeds, config.envs, (config.play + self.spec.stack) * config.envs, self.spec.stack
+        )
+        self.bonus_scale = ReturnScale(config.seeds, config.envs, config.bonus_gamma)
+
+    def reward_scale(self) -> ReturnScale | None:
+        config = self.config
+        return ReturnScale(config.seeds, config.envs, config.gamma) if config.normalise_rewards else None
+
+    def state(self) -> Mapping[str, Any]:
+        found = {**super().state(), "bonus_scale": self.bonus_scale}
+        return {**found, "frames": self.ring} if self.spec.stack > 1 else found
+
+    # Learning
+
+    def learn(self, block: Block) -> dict[str, Tensor | float]:
+        config = self.config
+        rows = self.ring.add(block)
+        column = {n: torch.from_numpy(v).to(self.device) for n, v in block.columns.items() if n != "image"}
+        seen = self._seen(block, rows)
+        if config.normalise:
+            self.net.see({"vector": _flat(seen["vector"])})
+        with torch.no_grad():
+            value, next_value = self._values(block, column["value"], seen)
+            bonus = self._bonus(block, seen, column)
+            advantage, goal = self._advantages(column, value, next_value, bonus, seen)
+        flat: dict[str, Tensor] = {
+            "stored": _flat(column["stored"]), "log_prob": _flat(column["log_prob"]),
+            "advantage": _flat(advantage), "goal": _flat(goal), "value": _flat(value),
+        }  # fmt: skip
+        if config.objective == "vmpo":
+            flat["numbers"] = _flat(column["numbers"])
+            flat["log_std"] = (
+                self.net.log_std.detach().clone() if self.net.space.kind == "box" else flat["value"][:, :1]
+            )
+        observations = {name: _flat(v) for name, v in seen.items()}
+        following = self._following(block, seen) if config.curiosity == "icm" else None
+        count = flat["stored"].shape[1]
+        if config.standardise and config.batch == count:
+            flat["advantage"] = _standard(flat["advantage"])
+        out: dict[str, Tensor] = {}
+        for epoch in range(config.epochs):
+            order = (
+                torch.from_numpy(self.random.permuted(np.tile(np.arange(count), (config.seeds, 1)), axis=1))
+                if config.batch < count
+                else None
+            )
+            for begin in range(0, count, config.batch):
+                pick = None if order is None else order[:, begin : begin + config.batch].to(self.device)
+                # What is logged is the round's last update; measuring each would cost a fifth of the time.
+                watched = begin + config.batch == count and (epoch == config.epochs - 1 or config.most_kl > 0)
+                found = self._update(flat, observations, following, pick, watched)
+                out = found or out
+            if config.most_kl and float(out["kl"]) > 1.5 * config.most_kl:
+                break
+        spread = goal.var()
+        out["explained"] = 1 - (goal - value).var() / spread.clamp(min=1e-12)
+        if bonus is not None:
+            out["bonus"] = bonus.mean()
+        return {**out}
+
+    def _seen(self, block: Block, rows: np.ndarray) -> dict[str, Tensor]:
+        """The observations [time, seeds, copies, ...], stacked."""
+        if self.spec.stack == 1:
+            return {n: torch.from_numpy(block.columns[n]).to(self.device) for n in self.spec.observations}
+        seeds, copies = self.config.seeds, self.config.envs
+        at = np.broadcast_to(rows[None, :, None], (seeds, len(rows), copies))
+        each = np.broadcast_to(np.arange(copies), at.shape)
+        seen = self.ring.observe(at, each)
+        return {
+            n: torch.from_numpy(np.ascontiguousarray(np.moveaxis(v, 1, 0))).to(self.device) for n, v in seen.items()
+        }
+
+    def _finals(self, block: Block) -> tuple[list[tuple[int, int, int]], dict[str, Tensor]]:
+        """Where episodes were cut off, and the observations there, [1, count, ...] a seed at a time is not needed:
+        each stands in its own seed's row."""
+        keys = list(block.finals)
+        stacked: dict[str, list[np.ndarray]] = {name: [] for name in self.spec.observations}
+        for t, seed, copy in keys:
+            for name, value in block.finals[t, seed, copy].items():
+                if name == "image" and self.spec.stack > 1:
+                    row = self.ring.added - len(block) + t
+                    value = np.concatenate([*self.ring._history(seed, row, copy), value], axis=0)
+                stacked[name].append(value)
+        return keys, {n: torch.from_numpy(np.stack(v)).to(self.device) for n, v in stacked.items() if v}
+
+    def _values(self, block: Block, value: Tensor, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Values [time, seeds, copies, heads] of what was seen, and of what each step led to."""
+        after = {n: torch.from_numpy(v).to(self.device) for n, v in block.after.items()}
+        following = torch.cat([value[1:], self.net.both(after)[1][None]])
+        keys, finals = self._finals(block)
+        if keys:
+            # Every seed's net sees every final: few, and each takes its own seed's answer.
+            seeds = self.config.seeds
+            spread = {n: v[None].expand(seeds, *v.shape) for n, v in finals.items()}
+            _, answers = self.net.both(spread)
+            for number, (t, seed, copy) in enumerate(keys):
+                following[t, seed, copy] = answers[seed, number]
+        return value, following
+
+    def _following(self, block: Block, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each step led to, [seeds, time x copies, ...]."""
+        after = {n: torch.from_numpy(v).to(self.device)[None] for n, v in block.after.items()}
+        led = {n: torch.cat([v[1:], after[n]]) for n, v in seen.items()}
+        keys, finals = self._finals(block)
+        for number, (t, seed, copy) in enumerate(keys):
+            for name in led:
+                led[name][t, seed, copy] = finals[name][number]
+        return {n: _flat(v) for n, v in led.items()}
+
+    def _bonus(self, block: Block, seen: Mapping[str, Tensor], column: Mapping[str, Tensor]) -> Tensor | None:
+        """The curiosity's reward [time, seeds, copies]."""
+        if self.curiosity is None:
+            return None
+        led = self._following(block, seen)
+        if isinstance(self.curiosity, Rnd):
+            if self.curiosity.normaliser is not None:
+                self.curiosity.normaliser.see(led["vector"])
+            raw, _ = self.curiosity(led)
+            whole = _unflat(raw, len(block))
+            ended = np.zeros(whole.shape[1:], bool)
+            scaled = [self.bonus_scale(row.cpu().numpy(), ended) for row in whole]
+            return torch.from_numpy(np.stack(scaled).astype(np.float32)).to(self.device)
+        now = {n: _flat(v) for n, v in seen.items()}
+        raw, _ = self.curiosity(now, led, _flat(column["stored"]))
+        return _unflat(raw, len(block))
+
+    def _advantages(
+        self, column: Mapping[str, Tensor], value: Tensor, next_value: Tensor, bonus: Tensor | None,
+        seen: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Advantages [time, seeds, copies] and the values' goals [time, seeds, copies, heads]."""
+        config = self.config
+        reward, terminated = column["reward"], column["terminated"].float()
+        ended = (column["terminated"] | column["truncated"]).float()
+        if bonus is not None and config.curiosity == "icm":
+            reward = reward + config.bonus * bonus
+        v, after = value[..., 0], next_value[..., 0]
+        if config.advantage == "gae":
+            advantage = returns.gae(reward, v, after, terminated, ended, config.gamma, config.lam)
+            goal = advantage + v
+        elif config.advantage == "returns":
+            goal = returns.discounted(reward, ended, after * (1 - terminated), config.gamma)
+            advantage = goal - v
+        else:
+            numbers, _ = self.net.both({n: _flat(x) for n, x in seen.items()})
+            now = _unflat(self.net.log_prob(numbers, _flat(column["stored"])), len(reward))
+            goal, advantage = returns.vtrace(
+                reward, v, after, terminated, ended, now - column["log_prob"], config.gamma, config.lam
+            )
+        if bonus is None or config.curiosity != "rnd":
+            return advantage, goal[..., None]
+        # RND has a value of its own, which goes on through the ends of episodes (Burda et al. 2019, section 2.3).
+        never = torch.zeros_like(ended)
+        extra = returns.gae(bonus, value[..., 1], next_value[..., 1], never, never, config.bonus_gamma, config.lam)
+        return advantage + config.bonus * extra, torch.stack([goal, extra + value[..., 1]], dim=-1)
+
+    def _update(
+        self, flat: Mapping[str, Tensor], observations: Mapping[str, Tensor], following: Mapping[str, Tensor] | None,
+        pick: Tensor | None, watched: bool,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        config = self.config
+        item = {n: _picked(v, pick) if v.shape[1] > 1 or pick is None else v for n, v in flat.items()}
+        seen = {n: _picked(v, pick) for n, v in observations.items()}
+        numbers, value = self.net.both(seen)
+        log_prob = self.net.log_prob(numbers, item["stored"])
+        advantage = item["advantage"]
+        if config.standardise and pick is not None:
+            advantage = _standard(advantage)
+        move = log_prob - item["log_prob"]
+        if config.objective == "clip":
+            edge = config.ratio * ((1 - self.through) if config.ratio_falls else 1.0)
+            ratio = move.exp()
+            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - edge, 1 + edge) * advantage)
+            policy = -gain.mean(1)
+        elif config.objective == "gradient":
+            policy = -(log_prob * advantage).mean(1)
+        else:
+            policy = self._vmpo(numbers, log_prob, item)
+        error = (value - item["goal"]).square()
+        if config.value_clip:
+            near = item["value"] + (value - item["value"]).clamp(-config.value_clip, config.value_clip)
+            error = torch.maximum(error, (near - item["goal"]).square())
+        worth = 0.5 * error.sum(-1).mean(1)
+        loss = policy + 2 * config.value_weight * worth
+        if config.entropy:
+            loss = loss - config.entropy * self.net.entropy(numbers).mean(1)
+        if self.curiosity is not None:
+            if isinstance(self.curiosity, Rnd):
+                _, wrong = self.curiosity(seen)
+            else:
+                assert following is not None
+                _, wrong = self.curiosity(seen, {n: _picked(v, pick) for n, v in following.items()}, item["stored"])
+            loss = loss + wrong.mean(1)
+        self.update("net", loss.sum())
+        self.counts["updates"] += 1
+        if not watched:
+            return {}
+        with torch.no_grad():
+            ratio = move.exp()
+            out = {"loss": loss, "policy": policy, "value": worth, "kl": ratio - 1 - move}
+            out["entropy"] = self.net.entropy(numbers)
+            if config.objective == "clip":
+                out["clipped"] = ((ratio - 1).abs() > config.ratio).float()
+            return {name: v.mean() for name, v in out.items()}
+
+    def _vmpo(self, numbers: Tensor, log_prob: Tensor, item: Mapping[str, Tensor]) -> Tensor:
+        """V-MPO (Song et al. 2020, section 4): the better half of the batch, weighted by its advantages at a learned
+        temperature, within a divergence from the policy that played."""
+        config = self.config
+        eta, alpha = self.duals()
+        advantage = item["advantage"]
+        best = advantage.topk(max(1, advantage.shape[1] // 2), dim=1)
+        scaled = best.values / eta
+        weight = torch.softmax(scaled.detach(), dim=1)
+        policy = -(weight * log_prob.gather(1, best.indices)).sum(1)
+        count = torch.log(torch.tensor(float(best.values.shape[1]), device=scaled.device))
+        temperature = (eta * (config.eps_eta + torch.logsumexp(scaled, dim=1, keepdim=True) - count))[:, 0]
+        if self.net.space.kind == "box":
+            std, old = self.net.log_std.expand_as(numbers), item["log_std"].expand_as(numbers)
+            mean_kl = dist.kl_gaussian(item["numbers"], old, numbers, old)
+            spread_kl = dist.kl_gaussian(item["numbers"], old, item["numbers"], std)
+            divergences = torch.stack([mean_kl.mean(1), spread_kl.mean(1)], dim=-1)
+            bounds = torch.tensor([config.eps_alpha, 0.01 * config.eps_alpha], device=numbers.device)
+        else:
+            pairs = zip(self.net.parts(item["numbers"]), self.net.parts(numbers), strict=True)
+            divergences = torch.stack([dist.kl_choice(p, q) for p, q in pairs]).sum(0).mean(1, keepdim=True)
+            bounds = torch.tensor([config.eps_alpha], device=numbers.device)
+        held = (alpha * (bounds - divergences.detach()) + alpha.detach() * divergences).sum(-1)
+        return policy + temperature + held
+
+
+class Duals(nn.Module):
+    """V-MPO's temperature and multipliers, positive by softplus."""
+
+    def __init__(self, seeds: int, multipliers: int) -> None:
+        super().__init__()
+        self.eta = nn.Parameter(torch.full((seeds, 1), 0.54))  # softplus(0.54) = 1
+        self.alpha = nn.Parameter(torch.full((seeds, multipliers), 4.99))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return F.softplus(self.eta) + 1e-8, F.softplus(self.alpha) + 1e-8
+
+
+def _flat(x: Tensor) -> Tensor:
+    """[time, seeds, copies, ...] -> [seeds, time x copies, ...]."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _unflat(x: Tensor, times: int) -> Tensor:
+    """[seeds, time x copies] -> [time, seeds, copies]."""
+    return x.view(len(x), times, -1).transpose(0, 1)
+
+
+def _standard(x: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 for each seed."""
+    return (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-8)
+
+
+def _picked(x: Tensor, pick: Tensor | None) -> Tensor:
+    """The items of each seed."""
+    if pick is None:
+        return x
+    if x.shape[0] == 1:
+        alone: Tensor = x[0][pick[0]][None]
+        return alone
+    picked: Tensor = x[torch.arange(x.shape[0], device=x.device)[:, None], pick]
+    return picked

@@ -1,0 +1,288 @@
+"""How an agent learns: what every family shares. Play, learn, judge by whole episodes.
+
+A family (value, policy, control, search) brings its acting net, its losses and what it does with a block of play. The
+clock is steps of the environment, counted for one seed, so that runs compare at equal experience.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from daybreak.errors import UserError, nearest
+from daybreak.lab import recipe as lab
+from daybreak.lab.lake import Item, Snapshot, Split
+from daybreak.lab.recipe import Metric, Score
+from daybreak.media.video import Video
+from daybreak.systems.rl import nets
+from daybreak.systems.rl.actor import ActingNet, Actor, ReturnScale, Stacker
+from daybreak.systems.rl.envs import make
+from daybreak.systems.rl.spec import Space, Spec
+from daybreak.systems.rl.store import Block
+
+WATCHED = 300
+"""Steps of an episode that its video shows."""
+
+
+class Config(lab.Config):
+    """What every family may change."""
+
+    steps: int = Field(10**9, ge=0)
+    """Rounds of play and learning. The budget on the clock of environment steps is what ends a run."""
+    budget: float | None = Field(100_000, gt=0)
+    """Steps of the environment, for each seed."""
+    env: str = "CartPole-v1"
+    """The environment (`daybreak rl envs` lists them)."""
+    envs: int = Field(8, ge=1)
+    """Copies of the environment that are played at once, for each seed."""
+    seeds: int = Field(1, ge=1, le=64)
+    """Agents that learn beside one another in one process, alike but for chance."""
+    gamma: float = Field(0.99, ge=0, le=1)
+    """Discount of a step."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Sizes of the layers after the convolutions, or of the whole network where there are none."""
+    activation: Literal["relu", "tanh", "silu"] = "relu"
+    """Between layers."""
+    image: Literal["nature", "impala"] = "nature"
+    """The convolutions for images."""
+    normalise: bool = False
+    """Scale vector observations by their running mean and deviation."""
+    clip_rewards: bool = False
+    """Learn from the sign of the reward."""
+    episodes: int = Field(20, ge=1)
+    """Whole episodes by which each seed is judged, at each evaluation."""
+    samples: int = Field(1, ge=0)
+    """Episodes of each evaluation that come with a video."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+def iqm(scores: Sequence[Score]) -> float:
+    """The interquartile mean over seeds of the mean return (Agarwal et al. 2021); under four seeds, the mean."""
+    by_seed: dict[str, list[float]] = {}
+    for score in scores:
+        by_seed.setdefault(score.group, []).append(score.values["return"])
+    means = np.sort([float(np.mean(values)) for values in by_seed.values()])
+    cut = len(means) // 4
+    return float(means[cut : len(means) - cut].mean()) if len(means) else float("nan")
+
+
+RETURN = Metric("return", "higher", aggregate=iqm)
+
+
+class Learner(lab.Recipe[C]):
+    """What the families share. Derive, set `Config`, build nets and optimisers in `build()`, learn in `learn()`."""
+
+    Config: ClassVar[type[Any]] = Config
+    goal = RETURN
+    clock = "env_steps"
+    family: ClassVar[str]
+    play: int
+    """Steps in every copy between two rounds of learning; set by the family."""
+    net: ActingNet
+
+    def __init__(self, config: C, data: Snapshot, device: torch.device | str = "cpu") -> None:
+        super().__init__(config, data, device)
+        if config.accumulate != 1:
+            raise UserError(
+                f"--accumulate {config.accumulate}: an agent's batch is not cut into parts; use --accumulate 1"
+            )
+        self.env = make(config.env, config.seeds * config.envs, training=True)
+        self.spec = self.env.spec
+        self.random = np.random.default_rng(config.seed)
+        self.counts: dict[str, int] = {"played": 0, "updates": 0}
+        self.build()
+        self.actor = Actor(
+            self.env, self.net, config.seeds, config.seed, config.clip_rewards, self.reward_scale(), device
+        )
+
+    # What a family brings.
+
+    def build(self) -> None:
+        """Set `self.net`, other nets, `self.play`, and register optimisers."""
+        raise NotImplementedError
+
+    def learn(self, block: Block) -> dict[str, Tensor | float]:
+        """Learn from what was played: calls `self.update`. Returns what to log, a "loss" among it once there is one."""
+        raise NotImplementedError
+
+    def reward_scale(self) -> ReturnScale | None:
+        """What rewards are divided by."""
+        return None
+
+    @classmethod
+    def net_of(cls, config: Any, spec: Spec, seeds: int) -> ActingNet:
+        """The net that plays, untrained. Raises `UserError` where the family cannot act in such an environment."""
+        raise NotImplementedError
+
+    # The lab's contract.
+
+    def step(self, batch: Any, step: int) -> Mapping[str, Tensor | float]:
+        """A round: play, then learn."""
+        block = self.actor.collect(self.play, self.through)
+        self.counts["played"] += len(block) * self.config.envs
+        logs = self.learn(block)
+        return {**logs, **self.actor.summary(), "env_steps": float(len(block) * self.config.envs)}
+
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
+        """Scale each seed's gradients to a norm of at most `largest`; the mean of the norms before."""
+        if self.config.seeds == 1:
+            return super().clip(parameters, largest)
+        grads = [p.grad for p in parameters if p.grad is not None]
+        # The first axis is the seed, or nets x seeds where a seed has several of one shape.
+        seeds = self.config.seeds
+        squares = torch.stack([g.flatten(1).square().sum(1).view(-1, seeds).sum(0) for g in grads]).sum(0)
+        norms = squares.sqrt()
+        factor = (largest / (norms + 1e-6)).clamp(max=1)
+        for grad in grads:
+            grad.mul_(factor.repeat(len(grad) // seeds).view(-1, *[1] * (grad.dim() - 1)))
+        return norms.mean().detach()
+
+    def items(self, split: Split) -> Sequence[Item]:
+        """Whole episodes, `episodes` for each seed: their starts differ between splits."""
+        return [
+            episode(self.config.env, split, seed, number)
+            for seed in range(self.config.seeds)
+            for number in range(self.config.episodes)
+        ]
+
+    def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
+        """Play the episodes greedily, all at once; a stopped evaluation plays them anew, and they come out the same."""
+        if not items:
+            return
+        first = int(items[0].labels["start"])
+        wanted = {(int(item.labels["seed"]), int(item.labels["number"])): item for item in items}
+        played = play(
+            self.net, self.config.env, self.config.seeds, self.config.episodes, first, self.config.samples, self.device
+        )
+        for key, item in wanted.items():
+            total, length, video = played[key]
+            sample = {"video": video} if video is not None else {}
+            yield Score(item.id, item.group, {"return": total, "length": float(length)}, sample)
+
+    def state(self) -> Mapping[str, Any]:
+        """The playing, this recipe's own chance, and what the family adds."""
+        return {"actor": self.actor, "books": Books(self)}
+
+    def model(self) -> Any:
+        """The agent: the first of stacked seeds."""
+        from daybreak.systems.rl.model import Agent
+
+        return Agent.of(self)
+
+
+class Books:
+    """A learner's own chance and its counts, as a part of the state."""
+
+    def __init__(self, learner: Learner[Any]) -> None:
+        self.learner = learner
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state and the counts."""
+        return {"random": self.learner.random.bit_generator.state, "counts": dict(self.learner.counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from them."""
+        self.learner.random.bit_generator.state = state["random"]
+        self.learner.counts.update(state["counts"])
+
+
+STARTS: Mapping[str, int] = {"train": 1_000_000, "validation": 2_000_000, "test": 3_000_000}
+"""Where each split's episodes begin: seeds of the environment."""
+
+
+def episode(env: str, split: Split, seed: int, number: int) -> Item:
+    """An episode as an item: it is made, not stored."""
+    name = f"{env} {split} {number} seed {seed}"
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    labels = {"start": STARTS[split], "seed": seed, "number": number}
+    return Item(digest[:16], "rl", name, f"seed-{seed}", split, digest, {}, labels, env, "", "", "")
+
+
+Played = tuple[float, int, Video | None]
+
+
+@torch.no_grad()
+def play(
+    net: ActingNet,
+    env: str,
+    seeds: int,
+    episodes: int,
+    start: int,
+    videos: int = 0,
+    device: torch.device | str = "cpu",
+    most: int = 0,
+) -> dict[tuple[int, int], Played]:
+    """Greedy episodes of each seed: (seed, number) -> return, length in steps, and a video of the first `videos`.
+
+    `most` steps end the play where an episode does not end by itself; 0 plays to the end.
+    """  # fmt: skip
+    game = make(env, seeds * episodes)
+    try:
+        return _play(net, game, seeds, episodes, start, videos, device, most)
+    finally:
+        game.close()
+
+
+def _play(
+    net: ActingNet, game: Any, seeds: int, episodes: int, start: int, videos: int, device: Any, most: int
+) -> dict[tuple[int, int], Played]:
+    stacker = Stacker(game.spec)
+    seen = stacker.first(game.reset(start))
+    carry = net.start(seeds, episodes)
+    totals, lengths = np.zeros(game.count), np.zeros(game.count, np.int64)
+    going = np.ones(game.count, bool)
+    frames: list[np.ndarray] = []
+    while going.any():
+        if videos and going[0] and len(frames) < WATCHED:
+            try:
+                frames.append(game.frame())
+            except UserError:
+                videos = 0
+        tensors = {
+            name: torch.from_numpy(value.reshape(seeds, episodes, *value.shape[1:])).to(device)
+            for name, value in seen.items()
+        }
+        acted = net.greedy(tensors, carry)
+        carry = acted.carry
+        action = acted.action.cpu().numpy()
+        step = game.step(action.reshape(game.count, *action.shape[2:]))
+        totals += np.where(going, step.reward, 0)
+        lengths += going
+        ended = step.terminated | step.truncated
+        going &= ~ended
+        if most and lengths.max() >= most:
+            break
+        seen = stacker.next(step.observation, ended)
+        if carry is not None and ended.any():
+            keep = torch.from_numpy(~ended.reshape(seeds, episodes)).to(carry)[..., None]
+            begin = net.start(seeds, episodes)
+            assert begin is not None
+            carry = torch.where(keep > 0, carry, begin)
+    video = Video(np.stack(frames), 30) if frames else None
+    return {
+        (place // episodes, place % episodes): (
+            float(totals[place]),
+            int(lengths[place]),
+            video if place == 0 else None,
+        )
+        for place in range(game.count)
+    }
+
+
+def refuse(spec: Spec, family: str, fits: Mapping[str, Sequence[str]]) -> UserError:
+    """What is said where a family cannot act in a space: the presets that can."""
+    presets = fits[spec.action.kind]
+    return UserError(
+        f"{family} cannot act in {spec.name}, whose actions are {spec.action}; these can: {', '.join(presets)}"
+    )
+
+
+__all__ = ["Books", "Config", "Learner", "Space", "episode", "iqm", "nearest", "nets", "play", "refuse"]
