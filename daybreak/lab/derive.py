@@ -57,6 +57,7 @@ def new_run(lab: Lab, plan: Plan, *, snapshot: str = "", **about: Any) -> Run:
     """
     found = plan.found
     goal = getattr(found.cls, "goal", None)
+    about["threads"] = about.get("threads") or found.cls.threads
     return Run.create(
         lab,
         recipe=found.name,

@@ -192,6 +192,8 @@ class Recipe(Generic[C]):
     gates: ClassVar[tuple[Gate, ...]] = ()
     clock: ClassVar[str] = "steps"
     """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
+    threads: ClassVar[int] = 0
+    """Processor threads that serve it best, where nobody says how many; 0: all there are. Small nets are faster on 1."""
     derives: ClassVar[tuple[Callable[..., Any], ...]] = ()
     """What `daybreak lake derive` computes ahead: the functions that the recipe gives to `data.derived`."""
 

@@ -8,8 +8,6 @@ system = System(
     recipes={
         "value": "daybreak.systems.rl.value:Value",
         "policy": "daybreak.systems.rl.policy:Policy",
-        "control": "daybreak.systems.rl.control:Control",
-        "search": "daybreak.systems.rl.search:Search",
     },
     models={"agent": "daybreak.systems.rl.model:Agent"},
 )

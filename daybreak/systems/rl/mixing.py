@@ -121,7 +121,7 @@ def policy_presets() -> dict[str, dict[str, Any]]:
 def mixed(config: type[C], presets: Mapping[str, C], name: str) -> C | None:
     """The config that a name stands for; None where it is nobody's."""
     name, at, env = name.partition("@")
-    if "+" in name and config.__name__ == "Config":
+    if "+" in name:
         first, *others = name.split("+")
         begin = SUMS.get(first, (first,)) if first in SUMS or first in PARTS else None
         if begin is None or "head" not in getattr(config, "model_fields", {}):

@@ -83,6 +83,7 @@ class Learner(lab.Recipe[C]):
     Config: ClassVar[type[Any]] = Config
     goal = RETURN
     clock = "env_steps"
+    threads = 1
     family: ClassVar[str]
     play: int
     """Steps in every copy between two rounds of learning; set by the family."""

@@ -36,15 +36,18 @@ def project(
 ) -> Float[Tensor, "*batch atoms"]:
     """The distribution of r + discount z on the support (Bellemare et al. 2017, algorithm 1).
 
-    Each atom's mass is shared by its two neighbours in proportion to nearness; one that lands on a neighbour leaves it
-    all there, so that no mass is ever lost.
+    Each atom's mass is shared by its two neighbours in proportion to nearness. One that lands on a neighbour leaves it
+    all there: its share of the other is 0, never of both.
     """
     low, high = support[0], support[-1]
-    step = (high - low) / (len(support) - 1)
+    last = len(support) - 1
     moved = (reward[..., None] + discount[..., None] * support).clamp(low, high)
-    # 1 - |distance| / step, cut at 0, is each neighbour's share.
-    share = (1 - (moved[..., None, :] - support[:, None]).abs() / step).clamp(0, 1)
-    return (share * probabilities[..., None, :]).sum(-1)
+    place = ((moved - low) * (last / (high - low))).clamp(0, last)
+    below = place.floor()
+    above = (place - below) * probabilities
+    index = below.long()
+    out = torch.zeros_like(probabilities).scatter_add_(-1, index, probabilities - above)
+    return out.scatter_add_(-1, (index + 1).clamp(max=last), above)
 
 
 def quantile_huber(
