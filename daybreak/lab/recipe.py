@@ -193,7 +193,7 @@ class Recipe(Generic[C]):
     clock: ClassVar[str] = "steps"
     """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
     threads: ClassVar[int] = 0
-    """Processor threads that serve it best, where nobody says how many; 0: all there are. Small nets are faster on 1."""
+    """Processor threads that serve it best, where nobody says how many (small nets: 1); 0: all there are."""
     derives: ClassVar[tuple[Callable[..., Any], ...]] = ()
     """What `daybreak lake derive` computes ahead: the functions that the recipe gives to `data.derived`."""
 

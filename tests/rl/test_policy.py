@@ -31,7 +31,7 @@ def test_every_preset_resumes_to_the_same_bits(name, env, tmp_path):
 
 
 def test_a_batch_that_does_not_divide_says_the_remainder():
-    with pytest.raises(UserError, match="--batch 100 does not divide the 256 steps .* 56 would be left over"):
+    with pytest.raises(UserError, match=r"--batch 100 does not divide the 256 steps .* 56 would be left over"):
         Policy(PolicyConfig(batch=100), None)
 
 

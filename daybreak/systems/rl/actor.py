@@ -40,6 +40,9 @@ class Acted:
 class ActingNet(nn.Module, abc.ABC):
     """A net that can play. Observations are [seeds, copies, ...], frames stacked."""
 
+    share: tuple[int, int] = (0, 1)
+    """Which actor of how many plays it: what copies explore by."""
+
     def start(self, seeds: int, copies: int) -> Tensor | None:
         """The carry at the first step of an episode; None where the net has none."""
         return None

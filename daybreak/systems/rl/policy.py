@@ -453,7 +453,8 @@ class Policy(Learner[PolicyConfig]):
             divergences = torch.stack([dist.kl_choice(p, q) for p, q in pairs]).sum(0).mean(1, keepdim=True)
             bounds = torch.tensor([config.eps_alpha], device=numbers.device)
         held = (alpha * (bounds - divergences.detach()) + alpha.detach() * divergences).sum(-1)
-        return policy + temperature + held
+        loss: Tensor = policy + temperature + held
+        return loss
 
 
 class Duals(nn.Module):

@@ -19,10 +19,12 @@ from daybreak.errors import UserError, nearest
 from daybreak.lab import recipe as lab
 from daybreak.lab.lake import Item, Snapshot, Split
 from daybreak.lab.recipe import Metric, Score
+from daybreak.lab.system import target_of
 from daybreak.media.video import Video
 from daybreak.systems.rl import nets
 from daybreak.systems.rl.actor import ActingNet, Actor, ReturnScale, Stacker
 from daybreak.systems.rl.envs import make
+from daybreak.systems.rl.fleet import Fleet
 from daybreak.systems.rl.spec import Space, Spec
 from daybreak.systems.rl.store import Block
 
@@ -55,6 +57,12 @@ class Config(lab.Config):
     """Scale vector observations by their running mean and deviation."""
     clip_rewards: bool = False
     """Learn from the sign of the reward."""
+    actors: int = Field(0, ge=0, le=1024)
+    """Processes that play, each its share of the copies; 0 plays in the learner's own."""
+    engine: Literal["process", "ray"] = "process"
+    """Where actors run: processes here, or Ray's workers."""
+    ahead: int = Field(0, ge=0, le=8)
+    """Rounds that actors play before the learner has taken them in: 0 is synchronous."""
     episodes: int = Field(20, ge=1)
     """Whole episodes by which each seed is judged, at each evaluation."""
     samples: int = Field(1, ge=0)
@@ -95,14 +103,18 @@ class Learner(lab.Recipe[C]):
             raise UserError(
                 f"--accumulate {config.accumulate}: an agent's batch is not cut into parts; use --accumulate 1"
             )
-        self.env = make(config.env, config.seeds * config.envs, training=True)
+        self.env = make(config.env, 1 if config.actors else config.seeds * config.envs, training=True)
         self.spec = self.env.spec
         self.random = np.random.default_rng(config.seed)
         self.counts: dict[str, int] = {"played": 0, "updates": 0}
         self.build()
-        self.actor = Actor(
-            self.env, self.net, config.seeds, config.seed, config.clip_rewards, self.reward_scale(), device
-        )
+        self.actor: Actor | Fleet
+        if config.actors:
+            self.actor = Fleet(target_of(type(self)), config, self.net)
+        else:
+            self.actor = Actor(
+                self.env, self.net, config.seeds, config.seed, config.clip_rewards, self.reward_scale(), device
+            )
 
     # What a family brings.
 

@@ -201,7 +201,8 @@ class QNet(ActingNet):
         """Each copy's share of random actions."""
         config = self.config
         if config.spread:
-            copies = torch.arange(shape[1]) / max(1, shape[1] - 1)
+            index, count = self.share
+            copies = (torch.arange(shape[1]) + index * shape[1]) / max(1, count * shape[1] - 1)
             return (config.epsilon ** (1 + config.spread * copies)).expand(shape)
         fallen = min(1.0, through / config.epsilon_over)
         return torch.full(shape, config.epsilon + (config.epsilon_end - config.epsilon) * fallen)
