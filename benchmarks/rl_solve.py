@@ -20,7 +20,7 @@ TASKS: tuple[tuple[str, str, float, str], ...] = (
 """Preset, environment, the return that counts as solved, family."""
 
 
-LOOKS = 10
+LOOKS = 20
 """Times that a training is looked at, evenly over its budget."""
 
 

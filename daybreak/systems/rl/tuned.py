@@ -14,7 +14,7 @@ PPO: Mapping[str, Any] = {
 """PPO's published settings for CartPole (RL Baselines3 Zoo): eight copies, 32 steps, one batch of all."""
 
 VALUE: Mapping[str, Any] = {
-    "budget": 200_000, "hidden": (128, 128), "norm": True, "batch": 128, "updates": 8, "target_every": 16,
+    "budget": 300_000, "hidden": (128, 128), "norm": True, "batch": 128, "updates": 8, "target_every": 16,
     "replay": 100_000, "schedule": "linear", "ema": 0.995,
 }  # fmt: skip
 """Small tasks: little learning a step and much play; averaged weights play steadier than the last ones."""
