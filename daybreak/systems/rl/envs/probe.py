@@ -130,7 +130,7 @@ class Probe(VectorEnv):
             case "observation":
                 return self.cues.copy()
             case "discount":
-                return last.astype(float)
+                return np.asarray(last, float)
             case "action":
                 return self._agreement(actions, np.ones(self.count))
             case "both":
