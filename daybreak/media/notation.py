@@ -1,6 +1,7 @@
-"""MIDI -> written music: MusicXML, and a sheet as SVG. It writes what the file says; it changes no note.
+"""MIDI -> written music: MusicXML, and a sheet as SVG. It writes what the file says; it changes no note and no time.
 
 MusicXML 4.0 counts time in divisions of a quarter note; here 24, which holds twelfths of simple and of compound beats.
+What lies off that grid is refused. Drum tracks are written as percussion: no pitch, each sound with its own place.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Self
 from daybreak.errors import UserError
 from daybreak.media.base import Media
 from daybreak.media.midi import Midi
+from daybreak.media.percussion import drum
 from daybreak.media.svg import Svg
 
 DIVISIONS = 24
@@ -88,7 +90,8 @@ def sheet(midi: Midi) -> Svg:
 
 
 def musicxml(midi: Midi) -> MusicXml:
-    """Parts, bars, keys, tempos and chords of a MIDI file. Raises `UserError` where a note lies off the grid."""
+    """Parts, bars, keys, tempos and chords of a MIDI file. Raises `UserError` where one of them lies off the grid, or a
+    metre or key changes within a bar."""
     score = midi.score()
     if not any(len(track.notes) for track in score.tracks):
         raise UserError("the MIDI file has no notes to write")
@@ -98,14 +101,26 @@ def musicxml(midi: Midi) -> MusicXml:
     for n, track in enumerate(score.tracks, 1):
         about = _add(listed, "score-part", id=f"P{n}")
         _text(about, "part-name", _UNWRITABLE.sub("?", track.name) or f"Part {n}")
-        _text(_add(about, "score-instrument", id=f"P{n}-I1"), "instrument-name", _UNWRITABLE.sub("?", track.name))
-        played = _add(about, "midi-instrument", id=f"P{n}-I1")
-        _text(played, "midi-channel", 10 if track.is_drum else (n - 1) % 15 + 1 + ((n - 1) % 15 >= 9))
-        _text(played, "midi-program", track.program + 1)
+        _instruments(about, n, track)
     for n, track in enumerate(score.tracks, 1):
-        _part(_add(root, "part", id=f"P{n}"), score, track, bars, first=n == 1)
+        _part(_add(root, "part", id=f"P{n}"), score, track, bars, n)
     ElementTree.indent(root)
     return MusicXml(f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n')
+
+
+def _instruments(about: _Element, n: int, track: Any) -> None:
+    """What plays part n. Of a drum track each sound is an instrument, so that its note number is kept."""
+    sounds = sorted({note.pitch for note in track.notes}) if track.is_drum else []
+    name = _UNWRITABLE.sub("?", track.name)
+    names = {f"P{n}-D{number}": drum(number).name for number in sounds} or {f"P{n}-I1": name}
+    for identity, words in names.items():
+        _text(_add(about, "score-instrument", id=identity), "instrument-name", words)
+    for place, identity in enumerate(names):
+        played = _add(about, "midi-instrument", id=identity)
+        _text(played, "midi-channel", 10 if track.is_drum else (n - 1) % 15 + 1 + ((n - 1) % 15 >= 9))
+        _text(played, "midi-program", track.program + 1)
+        if sounds:
+            _text(played, "midi-unpitched", sounds[place] + 1)
 
 
 def _divisions(ticks: int, tpq: int, what: str) -> int:
@@ -164,8 +179,21 @@ def _pieces(at: int, length: int, beat: int) -> Iterator[int]:
         at, length = at + piece, length - piece
 
 
-def _part(part: _Element, score: Any, track: Any, bars: list[tuple[int, int, int, int]], *, first: bool) -> None:
-    keys = sorted((k.time * DIVISIONS // score.tpq, k.key, k.tonality) for k in score.key_signatures)
+def _keys(score: Any, bars: list[tuple[int, int, int, int]]) -> dict[int, tuple[int, str]]:
+    """Sharps and mode from each division on at which a bar begins. Of several at one time the last holds."""
+    signs = sorted(score.key_signatures, key=lambda key: key.time)
+    keys = {
+        _divisions(key.time, score.tpq, "a key signature"): (key.key, "minor" if key.tonality else "major")
+        for key in signs
+    }
+    for start, length, *_ in bars:
+        if inside := [at for at in keys if start < at < start + length]:
+            raise UserError(f"the key changes within a bar, {inside[0] / DIVISIONS:g} quarters in")
+    return keys
+
+
+def _part(part: _Element, score: Any, track: Any, bars: list[tuple[int, int, int, int]], number: int) -> None:
+    keys = _keys(score, bars)
     voices = _voices(score, track)
     pitches = [note.pitch for note in track.notes] or [60]
     sharps, metre = 0, (0, 0)
@@ -174,12 +202,11 @@ def _part(part: _Element, score: Any, track: Any, bars: list[tuple[int, int, int
         attributes = _Element("attributes")
         if n == 1:
             _text(attributes, "divisions", DIVISIONS)
-        for at, count, tonality in keys:
-            if start <= at < start + length:
-                key = _add(attributes, "key")
-                _text(key, "fifths", count)
-                _text(key, "mode", "minor" if tonality else "major")
-                sharps = count
+        if start in keys:
+            sharps, mode = keys[start]
+            key = _add(attributes, "key")
+            _text(key, "fifths", 0 if track.is_drum else sharps)  # left out, it would be the other parts' key
+            _text(key, "mode", "none" if track.is_drum else mode)
         if (beats, kind) != metre:
             metre = (beats, kind)
             time = _add(attributes, "time")
@@ -188,28 +215,37 @@ def _part(part: _Element, score: Any, track: Any, bars: list[tuple[int, int, int
         if n == 1:
             clef = _add(attributes, "clef")
             low = sum(pitches) / len(pitches) < 60
-            _text(clef, "sign", "F" if low else "G")
-            _text(clef, "line", 4 if low else 2)
+            sign, line = ("percussion", None) if track.is_drum else ("F", 4) if low else ("G", 2)
+            _text(clef, "sign", sign)
+            if line:
+                _text(clef, "line", line)
         if len(attributes):
             measure.append(attributes)
-        if first:
+        if number == 1:
             _above(measure, score, start, length)
         beat = 36 if kind == 8 and beats % 3 == 0 else DIVISIONS
         used = 0
-        for number, voice in enumerate(voices, 1):
+        for v, voice in enumerate(voices, 1):
             inside = [c for c in voice if c[0] < start + length and c[0] + c[1] > start]
-            if number > 1 and not inside:
+            if v > 1 and not inside:
                 continue
             if used:
                 _text(_add(measure, "backup"), "duration", length)
-            used = number
-            _voice(measure, inside, start, length, beat, sharps, number)
+            used = v
+            _voice(measure, inside, start, length, beat, None if track.is_drum else sharps, v, number)
 
 
 def _voice(
-    measure: _Element, chords: list[tuple[int, int, list[int]]], start: int, length: int, beat: int, sharps: int, n: int
+    measure: _Element,
+    chords: list[tuple[int, int, list[int]]],
+    start: int,
+    length: int,
+    beat: int,
+    sharps: int | None,
+    n: int,
+    part: int,
 ) -> None:
-    """One voice of one bar: its chords with ties, and rests between them."""
+    """One voice of one bar: its chords with ties, and rests between them. `sharps` is None in percussion."""
     at = start
     made: list[tuple[int, int, list[int], bool, bool]] = []
     for onset, duration, pitches in [*chords, (start + length, 0, [])]:
@@ -241,12 +277,18 @@ def _voice(
                 _add(note, "chord")
             if pitch is None:
                 _add(note, "rest")
+            elif sharps is None:
+                shown = _add(note, "unpitched")
+                _text(shown, "display-step", drum(pitch).place[0])
+                _text(shown, "display-octave", drum(pitch).place[1])
             else:
                 _spell(_add(note, "pitch"), pitch, sharps)
             _text(note, "duration", piece)
             for yes, word in ((tied, "stop"), (ties, "start")):
                 if yes:
                     _add(note, "tie", type=word)
+            if pitch is not None and sharps is None:
+                _add(note, "instrument", id=f"P{part}-D{pitch}")
             _text(note, "voice", n)
             _text(note, "type", name)
             for _ in range(dots):
@@ -255,6 +297,8 @@ def _voice(
                 modified = _add(note, "time-modification")
                 _text(modified, "actual-notes", 3)
                 _text(modified, "normal-notes", 2)
+            if pitch is not None and sharps is None and drum(pitch).cross:
+                _text(note, "notehead", "x")
             marks = [("tied", "stop")] * tied + [("tied", "start")] * ties
             marks += [("tuplet", "start")] * (begins and not k) + [("tuplet", "stop")] * (stops and not k)
             notations = _add(note, "notations") if marks else note
@@ -275,18 +319,19 @@ def _spell(pitch: _Element, number: int, sharps: int) -> None:
 def _above(measure: _Element, score: Any, start: int, length: int) -> None:
     """Tempos and chords of a bar."""
     for tempo in score.tempos:
-        if start <= (at := tempo.time * DIVISIONS // score.tpq) < start + length:
+        if start <= (at := _divisions(tempo.time, score.tpq, "a tempo")) < start + length:
             direction = _add(measure, "direction", placement="above")
             metronome = _add(_add(direction, "direction-type"), "metronome")
             _text(metronome, "beat-unit", "quarter")
             _text(metronome, "per-minute", f"{tempo.qpm:.6g}")
-            _text(direction, "offset", at - start)
+            _text(direction, "offset", at - start, sound="yes")  # the tempo is played from there, not from the bar line
             _add(direction, "sound", tempo=f"{tempo.qpm:.6g}")
     for marker in score.markers:
-        at = marker.time * DIVISIONS // score.tpq
         match = _CHORD.fullmatch(marker.text)
-        if not start <= at < start + length or not match or match[3] not in _KINDS:
-            continue  # another bar's, or no chord: "Verse 1", "end", "N"
+        if not match or match[3] not in _KINDS:
+            continue  # no chord: "Verse 1", "end", "N"
+        if not start <= (at := _divisions(marker.time, score.tpq, f"chord {marker.text}")) < start + length:
+            continue
         harmony = _add(measure, "harmony")
         for tag, letter, accidental in (("root", match[1], match[2]), ("bass", match[4], match[5])):
             if letter:
@@ -299,5 +344,5 @@ def _above(measure: _Element, score: Any, start: int, length: int) -> None:
         _text(harmony, "offset", at - start)
 
 
-def _text(parent: _Element, tag: str, value: object) -> None:
-    _add(parent, tag).text = str(value)
+def _text(parent: _Element, tag: str, value: object, **attributes: str) -> None:
+    _add(parent, tag, attributes).text = str(value)
