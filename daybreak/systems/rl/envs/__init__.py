@@ -7,6 +7,7 @@ family comes through the entry-point group `daybreak.envs`: a function (id, coun
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -68,9 +69,22 @@ def make(name: str, count: int = 1, training: bool = False, **options: Any) -> V
     module, _, attribute = found.target.partition(":")
     try:
         maker: Callable[..., VectorEnv] = getattr(importlib.import_module(module), attribute)
-        return Guard(maker(id, count, **({**found.training, **options} if training else options)))
+        given = {**found.training, **options} if training else options
+        _check(name, maker, given)
+        return Guard(maker(id, count, **given))
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("daybreak"):
             raise
         need = f"pip install 'daybreak[{found.extra}]'" if found.extra else f"install {error.name}"
         raise UserError(f"{name} needs {error.name}, which is not installed: {need}") from error
+
+
+def _check(name: str, maker: Callable[..., VectorEnv], options: Mapping[str, Any]) -> None:
+    """Refuse an option that the family does not know, unless it hands what it is given to somebody else."""
+    parameters = inspect.signature(maker).parameters
+    known = list(parameters)[2:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for option in options:
+        if option not in known:
+            raise UserError(f"{name} has no option {option!r}; {nearest(option, known)}")

@@ -144,7 +144,11 @@ def make(
         probe = singles[0] if isinstance(singles[0], GymSingle) else GymSingle(packed, False)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(missing(id, spec, error)) from error
-    except (ModuleNotFoundError, UserError):
+    except ModuleNotFoundError as error:
+        if error.name in ("gymnasium", "cloudpickle"):
+            raise
+        raise UserError(f"{id} needs the module {error.name}, which is not installed") from error
+    except UserError:
         raise
     except Exception as error:
         raise UserError(f"{id} cannot be built: {line(error)}") from error
