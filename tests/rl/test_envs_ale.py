@@ -123,6 +123,8 @@ def test_games_and_options_by_name_or_the_nearest():
     assert (rom("MsPacman"), rom("ms_pacman"), rom("Pong")) == ("ms_pacman", "ms_pacman", "pong")
     with pytest.raises(UserError, match="no Atari game 'Brakout'; did you mean Breakout"):
         make("ale:Brakout")
+    with pytest.raises(UserError, match="ale:Combat is for two players"):
+        make("ale:Combat")
     with pytest.raises(UserError, match="no option 'stickiness'; did you mean sticky"):
         make("ale:Pong", stickiness=1)
     with pytest.raises(UserError, match="sticky is a probability, not 3"):

@@ -136,11 +136,18 @@ def _threads(count: int) -> int:
 
 
 def rom(id: str) -> str:
-    """The ROM's name of a game: "MsPacman" and "ms_pacman" are one. Raises `UserError` with the nearest games."""
-    known = {name(game): game for game in importlib.import_module("ale_py").roms.get_all_rom_ids()}
-    found = known.get(id) or (id if id in known.values() else None)
+    """The ROM's name of a game: "MsPacman" and "ms_pacman" are one. Raises `UserError` with the nearest games.
+
+    Four of the bundled ROMs are for two players only; the library would end the whole process at them.
+    """
+    library = importlib.import_module("ale_py")
+    games = library.roms.get_all_rom_ids()
+    known = {name(game): game for game in games}
+    found = known.get(id) or (id if id in games else None)
     if found is None:
         raise UserError(f"no Atari game {id!r}; {nearest(id, known)}")
+    if not library.ALEInterface.isSupportedROM(library.roms.get_rom_path(found)):
+        raise UserError(f"ale:{id} is for two players, which ale-py's environment cannot play")
     return found
 
 
