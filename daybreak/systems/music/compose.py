@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from daybreak.systems.music import context, measures
+from daybreak.systems.music import analysis, context, measures
 from daybreak.systems.music import request as requests
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.decode import Rules, Sampling, sample
@@ -84,7 +84,8 @@ def reach(full: Mapping[str, Any]) -> tuple[int, int]:
 
 def fit(notes: T.Notes, chords: T.Changes, full: Mapping[str, Any], said: Collection[str], bars: int) -> float:
     """How well notes obey what only the network decides: a point for each keyword that holds, two where it was asked
-    for, four times the share of notes that suit key and chords, twice the share of bars in which a note begins."""
+    for, as many for the key that is heard, four times the share of notes that suit key and chords, twice the share of
+    bars in which a note begins."""
     if not len(notes):
         return -1.0
     beats = T.METRES[full["metre"]].beats
@@ -93,4 +94,6 @@ def fit(notes: T.Notes, chords: T.Changes, full: Mapping[str, Any], said: Collec
     points = sum(
         (2.0 if name in said else 1.0) * (got[name] == full[name]) for name in ("pitch_range", "density", "rhythm")
     )
+    if T.KEYS[int(analysis.correlations(notes).argmax())] == full["key"]:
+        points += 2.0 if "key" in said else 1.0
     return float(points) + 2 * sounding + 4 * float(measures.in_harmony(notes, chords, full["key"]).mean())

@@ -258,7 +258,8 @@ def choose(
     """Draw an allowed token: temperature (0 takes the likeliest), then the smallest set of mass `top_p`."""
     ids = np.flatnonzero(allowed)
     scores = logits.double().numpy()[ids]
-    scores = np.nan_to_num(scores, nan=0.0, posinf=1e4, neginf=-1e4)  # a diverged network still makes a valid clip
+    if not np.isfinite(scores).all():  # a diverged network still makes a valid clip
+        scores = np.nan_to_num(scores, nan=0.0, posinf=1e4, neginf=-1e4)
     if temperature == 0:
         return int(ids[scores.argmax()])
     scores = (scores - scores.max()) / temperature

@@ -164,7 +164,7 @@ class Block(nn.Module):
         self.between = nn.RMSNorm(config.width)
         self.up = nn.Linear(config.width, config.inner, bias=False)
         self.down = nn.Linear(config.inner, config.width, bias=False)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
         self,
@@ -175,8 +175,9 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch time width"]:
         batch, time, width = hidden.shape
         qkv = self.qkv(self.before(hidden)).view(batch, time, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        q, k = _turned(q, turn), _turned(k, turn)
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        q, k = _turned(qkv[:2], turn)
+        v = qkv[2]
         if past is not None:
             keys, values, old = past
             keys[:, :, old : old + time], values[:, :, old : old + time] = k, v

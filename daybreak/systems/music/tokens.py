@@ -126,7 +126,8 @@ def tidy(notes: Notes, length: int) -> Notes:
     if not len(notes):
         return no_notes()
     onset, duration, pitch, velocity = notes.T.astype(np.int64)
-    order = np.lexsort((-duration, onset, pitch))
+    # One key a note: by pitch, then onset, then the longest first.
+    order = np.argsort((pitch << 44) + (onset << 22) - np.minimum(duration, 1 << 21), kind="stable")
     onset, duration, pitch, velocity = onset[order], duration[order], pitch[order], velocity[order]
     first = np.ones(len(onset), bool)
     first[1:] = (onset[1:] != onset[:-1]) | (pitch[1:] != pitch[:-1])
@@ -136,7 +137,7 @@ def tidy(notes: Notes, length: int) -> Notes:
     limit[:-1][same] = np.minimum(limit[:-1][same], (onset[1:] - onset[:-1])[same])
     duration = np.clip(np.minimum(duration, limit), 1, LONGEST)
     velocity = np.clip(velocity, 1, 127) // 4 * 4 + 2
-    order = np.lexsort((pitch, onset))
+    order = np.argsort((onset << 8) + pitch)  # no two are equal
     return np.stack([onset, duration, pitch, velocity], 1)[order]
 
 
@@ -259,10 +260,13 @@ def tempo(bpm: float) -> int:
     return min(max(round(bpm / 5) * 5, TEMPOS[0]), TEMPOS[-1])
 
 
+_TRIPLETS = np.isin(np.arange(PER_BEAT), (2, 4, 8, 10))
+"""Which twelfths of a beat only triplets stand on."""
+
+
 def measured(notes: Notes, bars: int, beats: int) -> dict[str, str | int]:
     """The keywords that a clip's notes decide: range, velocities, density, rhythm. There must be a note."""
-    places = notes[:, 0] % PER_BEAT
-    triplets = np.isin(places, (2, 4, 8, 10)).mean()
+    triplets = _TRIPLETS[notes[:, 0] % PER_BEAT].mean()
     return {
         "pitch_range": RANGES[pitch_range(float(notes[:, 2].mean()))],
         "min_velocity": int(notes[:, 3].min()) // 4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -53,7 +54,7 @@ def cut(stretches: Iterable[Stretch]) -> dict[str, np.ndarray]:
                 part = T.tidy(notes[low:high] - (start, 0, 0, 0), end - start)
                 if len(part) < FEWEST or len(np.unique(part[:, 0] // bar)) * 2 < bars:
                     continue
-                bpm = float(np.median(stretch.bpm[first : first + bars]))
+                bpm = statistics.median(stretch.bpm[first : first + bars].tolist())
                 chords = T.no_chords()
                 if stretch.chords is not None:
                     chords = window(stretch.chords, start, end)
