@@ -267,12 +267,12 @@ class Value(Learner[ValueConfig]):
             self.priorities.shut(np.arange(self.ring.oldest, min(self.ring.oldest + self.spec.stack - 1, rows[0])))
         if len(self.ring) * config.envs < config.learning_starts or len(self.ring) < self.span:
             return {}
-        logs: list[dict[str, Tensor]] = []
-        for _ in range(config.updates):
-            logs.append(self._update())
-        return {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
+        # What is logged is the round's last update.
+        for number in range(config.updates):
+            logs = self._update(watched=number == config.updates - 1)
+        return {**logs}
 
-    def _update(self) -> dict[str, Tensor]:
+    def _update(self, watched: bool) -> dict[str, Tensor]:
         config = self.config
         if self.priorities is not None:
             at, copies, chances = self.priorities.draw(self.random, config.batch)
@@ -299,6 +299,8 @@ class Value(Learner[ValueConfig]):
                     mine.copy_(online)
                 for kept, current in zip(self.target.buffers(), self.net.buffers(), strict=True):
                     kept.copy_(current)
+        if not watched:
+            return {}
         out = {"loss": loss.detach() / config.seeds, "q": q.mean().detach()}
         if weights is not None:
             out["effective"] = (weights.sum(1).square() / weights.square().sum(1)).mean() / config.batch
