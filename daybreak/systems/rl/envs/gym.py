@@ -77,12 +77,16 @@ class GymSingle:
         return env._get_obs(), None
 
     def frame(self) -> np.ndarray:
-        if is_mujoco(self.env.unwrapped) and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        bare = self.env.unwrapped
+        if bare.render_mode is None and "rgb_array" in (bare.metadata.get("render_modes") or ()):
+            # Now, and not when it is built: some simulate more where they are drawn, which costs every step.
+            bare.render_mode = "rgb_array"
+        if is_mujoco(bare) and sys.platform == "linux" and not os.environ.get("DISPLAY"):
             os.environ.setdefault("MUJOCO_GL", "egl")  # Its own default opens a window.
         try:
             picture = self.env.render()
         except Exception as error:
-            if is_mujoco(self.env.unwrapped):
+            if is_mujoco(bare):
                 raise UserError(
                     f"{self.env.spec.id} cannot be drawn: MuJoCo found no display; "
                     "start with MUJOCO_GL=egl (a GPU) or MUJOCO_GL=osmesa (Mesa's software)"
@@ -126,12 +130,13 @@ def arrays(env: Any) -> list[str]:
 
 
 def make(
-    id: str, count: int, process: bool = False, timeout: float = 60.0, render: bool = True, **options: Any
+    id: str, count: int, process: bool = False, timeout: float = 60.0, render: bool = False, **options: Any
 ) -> VectorEnv:
     """`count` copies of a registered environment; `options` go to its constructor.
 
-    `timeout` counts the seconds of one answer where `process` gives each copy a process. Raises `UserError` for an id
-    that nobody registered (with the nearest), a package that is missing, and spaces that no agent here can use.
+    `timeout` counts the seconds of one answer where `process` gives each copy a process; `render` builds the first copy
+    for pictures, for one that cannot turn to them later. Raises `UserError` for an id that nobody registered (with the
+    nearest), a package that is missing, and spaces that no agent here can use.
     """
     gymnasium = importlib.import_module("gymnasium")
     spec = found(gymnasium, id)
