@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,10 +29,9 @@ PACKAGES = {"box2d": ("Box2D and pygame", "box2d"), "mujoco": ("MuJoCo", "mujoco
 class GymSingle:
     """One Gymnasium environment; an observation is (theirs, mask or None)."""
 
-    def __init__(self, packed: bytes, render: bool) -> None:
+    def __init__(self, spec: Any, options: dict[str, Any], render: bool) -> None:
         import gymnasium
 
-        spec, options = pickle.loads(packed)
         modes = metadata(spec).get("render_modes") or ()
         if render and "rgb_array" in modes and "render_mode" not in options:
             options = {**options, "render_mode": "rgb_array"}
@@ -141,17 +139,12 @@ def make(
     gymnasium = importlib.import_module("gymnasium")
     spec = found(gymnasium, id)
     try:
-        import cloudpickle
-
-        packed = cloudpickle.dumps((spec, options))
-        singles = [_build(packed, render and n == 0, process, timeout) for n in range(count)]
+        singles = [_build((spec, options, render and n == 0), process, timeout) for n in range(count)]
         # The first copy tells the spaces; where it lives in a process, one more is built for that here.
-        probe = singles[0] if isinstance(singles[0], GymSingle) else GymSingle(packed, False)
+        probe = singles[0] if isinstance(singles[0], GymSingle) else GymSingle(spec, options, False)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(missing(id, spec, error)) from error
     except ModuleNotFoundError as error:
-        if error.name in ("gymnasium", "cloudpickle"):
-            raise
         raise UserError(f"{id} needs the module {error.name}, which is not installed") from error
     except UserError:
         raise
@@ -178,8 +171,8 @@ def make(
     return Singles(built, singles, _writer(id, reader, masked, sum(action.choices)))
 
 
-def _build(packed: bytes, render: bool, process: bool, timeout: float) -> Single:
-    return Remote(GymSingle, (packed, render), timeout) if process else GymSingle(packed, render)
+def _build(arguments: tuple[Any, dict[str, Any], bool], process: bool, timeout: float) -> Single:
+    return Remote(GymSingle, arguments, timeout) if process else GymSingle(*arguments)
 
 
 def _writer(name: str, reader: Reader, masked: bool, choices: int) -> Callable[[Any, dict[str, np.ndarray], int], None]:
