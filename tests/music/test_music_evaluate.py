@@ -12,7 +12,7 @@ import torch
 from daybreak.errors import UserError
 from daybreak.lab.home import Lab
 from daybreak.lab.lake import Lake
-from daybreak.systems.music import classify, rules
+from daybreak.systems.music import classify, rules, scorecard
 from daybreak.systems.music import tokens as T
 from daybreak.systems.music.copies import Copies
 from daybreak.systems.music.data import ingest
@@ -138,6 +138,7 @@ def test_note_nll_is_the_plain_mean_over_note_tokens():
 
 
 def test_from_a_folder_of_songs_to_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scorecard, "SAMPLES", 3)
     songs = tmp_path / "songs"
     songs.mkdir()
     for n, draft in enumerate(rules.songs(24)):
@@ -148,7 +149,7 @@ def test_from_a_folder_of_songs_to_a_table(tmp_path, monkeypatch, capsys):
     lake.add("music", ingest(songs), source="test", licence="MIT")
     snapshot = lake.snapshot("music")
     lake.close()
-    net = NetConfig(layers=1, width=32, heads=2, inner=64, context=512, numbered=True)
+    net = NetConfig(layers=1, width=32, heads=2, inner=64, context=256, numbered=True)
     folder = str(Music(MusicConfig(net=net)).save(tmp_path / "model"))
     with pytest.raises(UserError, match="does not say on which snapshot it was trained; name one by --snapshot"):
         evaluate(model=folder)

@@ -24,7 +24,7 @@ from daybreak.systems.music.net import NetConfig
 from daybreak.systems.music.pairs import rules_of
 from daybreak.systems.music.tune import Tune, TuneConfig, Voted, batch_of, decided, log_probabilities, voted
 
-NET = NetConfig(layers=1, width=32, heads=2, inner=64, context=256, numbered=True)
+NET = NetConfig(layers=1, width=32, heads=2, inner=64, context=128, numbered=True)
 VALUES = {"metre": "4/4", "bars": 2, "min_velocity": 10, "max_velocity": 25, "chords": "without"}
 ROWS = [T.row(bpm=bpm, role=role, **VALUES) for bpm in range(40, 200, 10) for role in ("bass", "riff", "pad")]
 

@@ -429,7 +429,7 @@ def test_ten_thousand_characters_are_read_in_a_moment(piece):
 @pytest.fixture(scope="module")
 def music():
     torch.manual_seed(0)
-    return Music(MusicConfig(net=NetConfig(layers=1, width=32, heads=2, inner=64, context=256)))
+    return Music(MusicConfig(net=NetConfig(layers=1, width=32, heads=2, inner=64, context=128)))
 
 
 def test_text_in_any_order_and_fields_give_the_same_bytes(music):
