@@ -232,6 +232,10 @@ class Recipe(Generic[C]):
         """Score items one by one, in their order."""
         raise NotImplementedError(f"{type(self).__name__} does not define evaluate()")
 
+    def references(self) -> Sequence[tuple[str, Sequence[tuple[float, float]]]]:
+        """Published curves of the goal over the clock, to be drawn beside this run's own: (name, points)."""
+        return ()
+
     def state(self) -> Mapping[str, Stateful | Stored]:
         """What else a resumed run needs."""
         return {}

@@ -340,6 +340,14 @@ class Run:
         """Checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*"))
 
+    def references(self) -> list[list[Any]]:
+        """Published curves to draw beside this run's goal: [name, [[clock, value], ...]]; none where none were kept."""
+        try:
+            found: list[list[Any]] = json.loads((self.path / "references.json").read_text())
+        except FileNotFoundError:
+            return []
+        return found
+
     def snapshot(self, lab: Lab) -> Snapshot:
         """The snapshot that it trains on; an empty one for a recipe that makes its own data."""
         from daybreak.lab.lake import Snapshot

@@ -28,7 +28,7 @@ from daybreak.lab.batches import Batch, prefetched
 from daybreak.lab.codec import plain
 from daybreak.lab.config import check
 from daybreak.lab.evaluate import evaluate, means, spread
-from daybreak.lab.home import Lab, sync_folder
+from daybreak.lab.home import Lab, sync_folder, write_json
 from daybreak.lab.recipe import Recipe, schedule
 from daybreak.lab.run import Lines, Run
 from daybreak.lab.system import resolve, system
@@ -134,6 +134,8 @@ class _Session:
         self.run.event(
             "resumed" if going_on else "started", step=self.step, pid=os.getpid(), threads=self.run.info.threads
         )
+        if references := self.recipe.references():
+            write_json(self.run.path / "references.json", references)
         self.metrics = Lines(self.run.path / "metrics.jsonl")
         self.system = Lines(self.run.path / "system.jsonl")
         with self._signals(), self._bar() as bar:

@@ -56,3 +56,16 @@ def test_an_actor_that_fails_tells_why():
             learner.actor.workers[0].answer()
     finally:
         learner.actor.close()
+
+
+def test_rays_workers_play_as_processes_do():
+    pytest.importorskip("ray")
+    columns = []
+    for engine in ("process", "ray"):
+        torch.manual_seed(0)
+        learner = Policy(PolicyConfig(**IMPALA, engine=engine), None)
+        try:
+            columns.append(learner.actor.collect(6).columns)
+        finally:
+            learner.actor.close()
+    assert all(np.array_equal(columns[0][name], columns[1][name]) for name in columns[0])

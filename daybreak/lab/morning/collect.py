@@ -194,6 +194,7 @@ def _finding(lab: Lab, story: Story, finding: Any, number: int) -> dict[str, Any
     """A finding as plain values; a moment at which a run ran away names the items of its batch."""
     found = {**asdict(finding), "label": str(number), "id": f"finding-{story.run.number}-{number}", "items": []}
     found["next"] = list(finding.next) if finding.next else None
+    found["at"] = float(story.record.on_clock(finding.step)) if finding.step is not None else None
     if finding.kind in ("divergence", "non-finite", "spikes") and finding.step:
         found["items"] = [str(item) for item in story.batch(lab, finding.step - 1)]
     return found
@@ -207,6 +208,8 @@ def _group(group: Group) -> dict[str, Any]:
         "recipe": group.recipe,
         "goal": {"name": group.goal.name, "better": group.goal.better, "unit": group.goal.unit},
         "runs": [s.run.id for s in _order(group)],
+        "clock": group.stories[0].record.clock,
+        "published": group.stories[0].run.references(),
         "earlier": group.earlier,
         "places": figures.decimals(values, [i.half for i in interval]),
         "items": max((i.items for i in interval), default=0),
@@ -237,8 +240,8 @@ def _curves(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
         name: {
             "title": story.title,
             "number": story.run.number,
-            "loss": thin(story.record.loss.steps, story.record.loss.values),
-            "goal": thin(story.record.reached.steps, story.record.reached.values),
+            "loss": thin(story.record.on_clock(story.record.loss.steps), story.record.loss.values),
+            "goal": thin(story.record.on_clock(story.record.reached.steps), story.record.reached.values),
         }
         for name, story in wanted.items()
     }

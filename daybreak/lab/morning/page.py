@@ -59,8 +59,8 @@ def render(data: Mapping[str, Any]) -> str:
 
 
 def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any], width: int) -> Markup:
-    """The goal of every run of a group on the same axes, what it is held against in grey."""
-    lines = []
+    """The goal of every run of a group on the same axes; what it is held against, and what was published, in grey."""
+    lines = [Line(name, [tuple(point) for point in points], "grey") for name, points in group["published"]]
     reference = group["reference"]
     if reference and reference["id"] in data["curves"]:
         name = f"#{reference['number']} best so far" if group["earlier"] else f"#{reference['number']} first"
@@ -74,7 +74,7 @@ def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any], width: int) 
             points = data["curves"][row["id"]]["goal"]
             name, tone = (f"#{row['number']}", row["tone"]) if named else ("", f"{row['tone']} faint")
             lines.append(Line(name, points, tone, marks if points and named else ()))
-    label = f"{group['goal']['name']} on validation items over steps, of {len(group['runs'])} runs of {group['recipe']}"
+    label = f"{group['goal']['name']} over {_axis(group)}, of {len(group['runs'])} runs of {group['recipe']}"
     return plots.chart([line for line in lines if line.points], label=label, width=width, height=260)
 
 
@@ -92,15 +92,20 @@ def _run_charts(data: Mapping[str, Any], row: Mapping[str, Any], group: Mapping[
             lines.append(Line(f"#{held['number']} {role}", held[kind], "grey"))
         marks = [_mark(f) for f in row["findings"] if f["step"] is not None]
         lines.append(Line(f"#{row['number']}", own, row["tone"], marks))
-        drawn = plots.chart(lines, label=f"{title} of {row['title']} over steps") if own else Markup("")
+        drawn = plots.chart(lines, label=f"{title} of {row['title']} over {_axis(group)}") if own else Markup("")
         if drawn:
             found.append((title, drawn))
     return found
 
 
+def _axis(group: Mapping[str, Any]) -> str:
+    """The clock in words: "env steps"."""
+    return str(group["clock"]).replace("_", " ")
+
+
 def _mark(finding: Mapping[str, Any]) -> Mark:
     tone = {"alarm": "worse", "good": "better"}.get(finding["weight"], "undecided")
-    return Mark(float(finding["step"]), finding["label"], finding["id"], tone)
+    return Mark(float(finding["at"]), finding["label"], finding["id"], tone)
 
 
 def _spark(data: Mapping[str, Any], row: Mapping[str, Any]) -> Markup:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from daybreak.lab.codec import number
 from daybreak.lab.compare import Floats, Goal, Scores
@@ -89,6 +89,10 @@ class Record:
     windows: tuple[Window, ...] = ()
     scores: Mapping[int, Scores] = field(default_factory=dict)
     """The goal's value of each validation item, by step; whole evaluations only."""
+    clock: str = "steps"
+    """The axis on which runs of the recipe compare."""
+    ticks: Series = EMPTY
+    """The clock's count at each update; empty where the clock is the step."""
     config: Mapping[str, Any] = field(default_factory=dict)
     difference: Mapping[str, Any] = field(default_factory=dict)
     """Config fields that differ from the parent's: dotted name -> [parent's, this run's]."""
@@ -116,7 +120,7 @@ class Record:
                     continue
                 held = validation if name.startswith("validation/") else train
                 held.setdefault(name.removeprefix("validation/"), []).append((step, value))
-        train.pop(info.clock, None)  # the clock's own count is no loss
+        ticks = train.pop(info.clock, [])  # the clock's own count is no loss
         whole = {step for step, _ in validation.get(goal.name, [])}
         rows: dict[int, list[Any]] = {}
         for row in run.scores():
@@ -133,6 +137,8 @@ class Record:
             goal=goal,
             windows=tuple(_window(line) for line in run.windows()),
             scores={step: Scores.of(found, goal.name) for step, found in rows.items()},
+            clock=info.clock,
+            ticks=Series.of(ticks),
             config=info.config,
             difference=info.difference,
             recipe=info.recipe,
@@ -140,6 +146,11 @@ class Record:
             threads=info.threads,
             memory_mb=1024 * float(memory) if memory else math.inf,
         )
+
+    def on_clock(self, steps: ArrayLike) -> np.ndarray:
+        """Steps as counts of the recipe's clock."""
+        at = np.asarray(steps, float)
+        return at if not len(self.ticks) else np.interp(at, [0, *self.ticks.steps], [0, *self.ticks.values])
 
     @property
     def loss(self) -> Series:

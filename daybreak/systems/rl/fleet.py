@@ -12,6 +12,7 @@ import itertools
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ class RayRemote(Remote):
 
     def __init__(self, *arguments: Any) -> None:
         try:
-            import ray  # type: ignore[import-not-found]
+            ray: Any = import_module("ray")
         except ModuleNotFoundError as error:
             raise UserError("--engine ray needs Ray, which is not installed: pip install 'daybreak[ray]'") from error
         if not ray.is_initialized():

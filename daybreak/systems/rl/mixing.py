@@ -118,6 +118,21 @@ def policy_presets() -> dict[str, dict[str, Any]]:
     return {name: {**parts, **TUNED.get((name, ""), {})} for name, parts in POLICIES.items()}
 
 
+CONTROLS: Mapping[str, Parts] = {
+    "ddpg": {"actor": "deterministic", "critics": 1, "noise": "ou", "noise_std": 0.2},
+    "td3": {"actor": "deterministic", "smoothing": 0.2, "actor_every": 2},
+    "sac": {"actor": "squashed"},
+    "tqc": {"actor": "squashed", "atoms": 25},
+    "mpo": {"actor": "gaussian", "critics": 1},
+}
+"""Presets of the control family."""
+
+
+def control_presets() -> dict[str, dict[str, Any]]:
+    """The fields of each preset of the control family."""
+    return {name: {**parts, **TUNED.get((name, ""), {})} for name, parts in CONTROLS.items()}
+
+
 def mixed(config: type[C], presets: Mapping[str, C], name: str) -> C | None:
     """The config that a name stands for; None where it is nobody's."""
     name, at, env = name.partition("@")

@@ -25,6 +25,7 @@ from daybreak.systems.rl import nets
 from daybreak.systems.rl.actor import ActingNet, Actor, ReturnScale, Stacker
 from daybreak.systems.rl.envs import make
 from daybreak.systems.rl.fleet import Fleet
+from daybreak.systems.rl.reference import published
 from daybreak.systems.rl.spec import Space, Spec
 from daybreak.systems.rl.store import Block
 
@@ -183,6 +184,18 @@ class Learner(lab.Recipe[C]):
     def state(self) -> Mapping[str, Any]:
         """The playing, this recipe's own chance, and what the family adds."""
         return {"actor": self.actor, "books": Books(self)}
+
+    def references(self) -> Sequence[tuple[str, Sequence[tuple[float, float]]]]:
+        """Published curves of this environment within the budget; where only an end is known, a level line to it."""
+        found = []
+        budget = self.config.budget or 0.0
+        for one in published(self.config.env):
+            inside = [point for point in one.points if point[0] <= budget]
+            if len(one.points) == 1:
+                inside = [(0.0, one.points[0][1]), (budget, one.points[0][1])]
+            if len(inside) > 1:
+                found.append((f"{one.source} {one.algorithm}, {one.points[-1][0]:.0e}".replace("e+0", "e"), inside))
+        return found[:6]
 
     def model(self) -> Any:
         """The agent: the first of stacked seeds."""
