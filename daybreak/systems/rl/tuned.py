@@ -37,4 +37,33 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("a2c", ""): {**GRADIENT, "play": 8, "batch": 64, "optimiser": "rmsprop", "lr": 7e-4},
     ("vmpo", ""): {**GRADIENT, "play": 64, "batch": 512, "lr": 5e-4},
     ("impala", ""): {**GRADIENT, "play": 16, "batch": 128, "entropy": 0.01},
-}
+    ("ppo", "Acrobot-v1"): {
+        "budget": 400_000, "envs": 16, "play": 256, "batch": 4096, "epochs": 10, "gamma": 0.99, "lam": 0.94,
+        "normalise": True, "ratio_falls": False,
+    },
+    ("ppo", "LunarLander-v3"): {
+        "budget": 600_000, "envs": 16, "play": 128, "batch": 256, "epochs": 6, "gamma": 0.999, "lam": 0.98,
+        "entropy": 0.01, "lr": 6e-4, "ratio_falls": False,
+    },
+    ("ppo", "MountainCar-v0"): {
+        "budget": 600_000, "envs": 16, "play": 16, "batch": 256, "epochs": 4, "gamma": 0.99, "lam": 0.98,
+        "normalise": True, "lr": 3e-4, "ratio_falls": False,
+    },
+    ("ppo", "Pendulum-v1"): {
+        "budget": 200_000, "envs": 8, "play": 256, "batch": 256, "epochs": 10, "gamma": 0.9, "lam": 0.95,
+        "lr": 1e-3, "ratio_falls": False,
+    },
+    ("ppo", "ale:Pong"): {
+        "budget": 10_000_000, "play": 128, "batch": 256, "epochs": 4, "gamma": 0.99, "lam": 0.95, "lr": 2.5e-4,
+        "ratio": 0.1, "entropy": 0.01, "hidden": (512,), "activation": "relu", "clip_rewards": True, "episodes": 5,
+    },
+    ("ppo", "minatar:breakout"): {
+        "budget": 2_000_000, "envs": 32, "play": 64, "batch": 512, "epochs": 4, "gamma": 0.99, "lam": 0.95,
+        "lr": 1e-3, "entropy": 0.01, "hidden": (128,), "activation": "relu",
+    },
+    ("multistep", "Acrobot-v1"): {"budget": 100_000},
+    ("dqn", "MountainCar-v0"): {
+        "budget": 120_000, "gamma": 0.98, "lr": 2e-3, "play": 16, "updates": 32, "epsilon_end": 0.07,
+        "target_every": 64, "replay": 50_000,
+    },
+}  # fmt: skip
