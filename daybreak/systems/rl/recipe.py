@@ -94,6 +94,8 @@ class Learner(lab.Recipe[C]):
     clock = "env_steps"
     threads = 1
     family: ClassVar[str]
+    sides: ClassVar[int] = 1
+    """Players of a game that it can learn to be all of at once."""
     play: int
     """Steps in every copy between two rounds of learning; set by the family."""
     net: ActingNet
@@ -106,6 +108,11 @@ class Learner(lab.Recipe[C]):
             )
         self.env = make(config.env, 1 if config.actors else config.seeds * config.envs, training=True)
         self.spec = self.env.spec
+        if self.spec.players > self.sides:
+            raise UserError(
+                f"{config.env} is played by both sides, which the {self.family} family does not learn; "
+                f"use {self.spec.judged}, or muzero or gumbel_muzero"
+            )
         self.random = np.random.default_rng(config.seed)
         self.counts: dict[str, int] = {"played": 0, "updates": 0}
         self.build()
@@ -251,6 +258,8 @@ def play(
     `most` steps end the play where an episode does not end by itself; 0 plays to the end.
     """  # fmt: skip
     game = make(env, seeds * episodes)
+    if game.spec.judged:
+        game = make(game.spec.judged, seeds * episodes)
     try:
         return _play(net, game, seeds, episodes, start, videos, device, most)
     finally:

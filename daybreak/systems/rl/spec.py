@@ -73,6 +73,8 @@ class Spec(BaseModel):
     """Steps after which an episode is cut off; 0 where it is not."""
     best: float | None = None
     """A return that counts as solved, where the field has one."""
+    judged: str = ""
+    """The environment that whole episodes are judged in, where it is another one: a game against a named opponent."""
 
     @property
     def observations(self) -> dict[str, tuple[tuple[int, ...], str]]:
