@@ -182,3 +182,18 @@ def test_presets_have_the_size_that_they_name(preset, low, high):
 def test_a_snapshot_without_a_song_to_train_on_is_refused_with_what_would_help():
     with pytest.raises(UserError, match="no song to train on; daybreak lake add music"):
         Compose.batches(CONFIG, Songs(0, 1))(0)
+
+
+def test_a_model_keeps_requests_of_every_role_that_its_songs_teach():
+    songs = Songs()
+    recipe = Compose(Compose.presets["tiny"], songs)
+
+    def roles(rows):
+        return {int(row[T.COLUMN["role"]]) for row in rows}
+
+    taught = set().union(*(roles(clips_of["keywords"]) for clips_of in map(recipe_clips(songs), songs.split("train"))))
+    assert roles(recipe._templates()) == taught
+
+
+def recipe_clips(songs):
+    return lambda item: songs.derived(clips, item)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 BLOCK = 16
 """Batches that are sorted by length together."""
+GOLDEN = (5**0.5 - 1) / 2
 TEMPLATES = 1024
 """Rows of keywords that a model keeps, to complete requests from."""
 
@@ -399,15 +400,14 @@ class Compose(Recipe[ComposeConfig]):
         return shown(row, made), shown(row, stream), float(valid(row, made, bars))
 
     def _templates(self) -> list[list[int]]:
-        """Rows of keywords of the training songs, a clip of each in turn."""
+        """Rows of keywords of the training songs. Of each song clips from all over it, by steps of the golden ratio: the
+        first clip of every song would be its melody, and no other role would count as taught."""
         train = only_songs(self.songs.split("train"))
         rows: list[list[int]] = []
         count = min(len(train), TEMPLATES)
+        each = max(1, TEMPLATES // max(1, count))
         for n in range(count):
             made = self.songs.derived(clips, train[n * len(train) // count])["keywords"]
-            rows += (
-                made[np.linspace(0, len(made) - 1, max(1, TEMPLATES // count)).astype(int)].tolist()
-                if len(made)
-                else []
-            )
+            places = (np.arange(n * each, (n + 1) * each) * GOLDEN) % 1 * len(made)
+            rows += made[places.astype(int)].tolist() if len(made) else []
         return rows[:TEMPLATES]
