@@ -400,8 +400,8 @@ class Compose(Recipe[ComposeConfig]):
         return shown(row, made), shown(row, stream), float(valid(row, made, bars))
 
     def _templates(self) -> list[list[int]]:
-        """Rows of keywords of the training songs. Of each song clips from all over it, by steps of the golden ratio: the
-        first clip of every song would be its melody, and no other role would count as taught."""
+        """Rows of keywords of the training songs, from all over each song by steps of the golden ratio: the first clip
+        of every song would be its melody, and no other role would count as taught."""
         train = only_songs(self.songs.split("train"))
         rows: list[list[int]] = []
         count = min(len(train), TEMPLATES)
