@@ -17,7 +17,7 @@ import numpy as np
 from rows import Bar, Row, main, say, scratch
 
 SEED = 11
-SIZES = {True: (32, 8, 12), False: (400, 80, 100)}
+SIZES = {True: (32, 8, 12), False: (240, 60, 80)}
 """Voted requests, steps of tuning and new requests, of a quick run and of a full one."""
 BATCH = 32
 """Streams that are composed at once."""

@@ -8,6 +8,12 @@ system = System(
     recipes={
         "value": "daybreak.systems.rl.value:Value",
         "policy": "daybreak.systems.rl.policy:Policy",
+        "control": "daybreak.systems.rl.control:Control",
+        "search": "daybreak.systems.rl.search:Search",
     },
     models={"agent": "daybreak.systems.rl.model:Agent"},
+    commands={
+        "envs": "daybreak.systems.rl.commands:envs",
+        "verify": "daybreak.systems.rl.verify:verify",
+    },
 )

@@ -133,6 +133,15 @@ def control_presets() -> dict[str, dict[str, Any]]:
     return {name: {**parts, **TUNED.get((name, ""), {})} for name, parts in CONTROLS.items()}
 
 
+SEARCHES: Mapping[str, Parts] = {"muzero": {}, "gumbel_muzero": {"rule": "gumbel"}}
+"""Presets of the search family."""
+
+
+def search_presets() -> dict[str, dict[str, Any]]:
+    """The fields of each preset of the search family."""
+    return {name: {**parts, **TUNED.get((name, ""), {})} for name, parts in SEARCHES.items()}
+
+
 def mixed(config: type[C], presets: Mapping[str, C], name: str) -> C | None:
     """The config that a name stands for; None where it is nobody's."""
     name, at, env = name.partition("@")

@@ -32,6 +32,7 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         for name in ("dqn", "double", "dueling", "per", "noisy", "c51", "qrdqn", "iqn", "m_dqn", "m_iqn")
     },
     **{(name, ""): {**VALUE, "target_every": 64} for name in ("multistep", "rainbow", "rainbow_iqn", "ape_x")},
+    ("qrdqn", ""): {**VALUE, "atoms": 21},
     ("r2d2", ""): SEQUENCE,
     ("reinforce", ""): {**GRADIENT, "play": 64, "batch": 512},
     ("a2c", ""): {**GRADIENT, "play": 8, "batch": 64, "optimiser": "rmsprop", "lr": 7e-4},

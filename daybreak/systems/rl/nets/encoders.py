@@ -62,7 +62,8 @@ def mlp(
         gain = GAINS[activation] if orthogonal else 1.0
         layers.append(Linear(seeds, before, after, "orthogonal" if orthogonal else "uniform", gain))
         layers += [LayerNorm(seeds, after)] if norm else []
-        layers.append(ACTIVATIONS[activation]())
+        # In place saves time: what comes before is an affine map's own output (one seed's is a view).
+        layers.append(nn.ReLU(inplace=True) if activation == "relu" and seeds > 1 else ACTIVATIONS[activation]())
     return nn.Sequential(*layers)
 
 

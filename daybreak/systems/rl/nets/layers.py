@@ -46,8 +46,8 @@ class Linear(nn.Module):
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W + b for each seed. One seed takes the faster kernel."""
-    if weight.shape[0] == 1:
-        return torch.addmm(bias[0], x[0], weight[0])[None]
+    if weight.shape[0] == 1:  # squeezed, not selected: a selection's gradient is copied into zeros
+        return torch.addmm(bias.squeeze(0), x.squeeze(0), weight.squeeze(0))[None]
     return torch.baddbmm(bias, x, weight)
 
 
