@@ -130,7 +130,7 @@ def gradients(learner, rows, copies, reduce):
 @pytest.mark.parametrize("more", [{}, {"env": "board:tictactoe", "blocks": 1, "channels": 4}])
 def test_a_stacked_seed_learns_from_its_own_play_alone(more):
     learner = made(small(seeds=2, **more))
-    settled(learner, 4)
+    settled(learner, 3)
     rows, copies = learner.ring.draw(np.random.default_rng(0), 8, learner.span)
 
     def mine():
@@ -208,11 +208,9 @@ def test_every_preset_resumes_to_the_same_bits(config, tmp_path):
 
 @pytest.mark.parametrize("name", ["muzero", "gumbel_muzero"])
 def test_a_preset_learns_what_follows_from_what_it_sees(name):
-    config = small(
-        name, env="probe:both", envs=8, updates=8, lr=0.02, unroll=2, n_step=2, batch=32, hidden=(32,), replay=2000
-    )
-    learner = made(config)
-    settled(learner, 16)
+    sizes = {"envs": 8, "updates": 24, "unroll": 1, "n_step": 1, "batch": 32, "hidden": (32,), "replay": 2000}
+    learner = made(small(name, env="probe:both", lr=0.01, **sizes))
+    settled(learner, 12)
     learner.net.eval()
     totals = [total for total, _, _ in play(learner.net, "probe:both", 1, 20, 0).values()]
     assert np.mean(totals) == 1.0
