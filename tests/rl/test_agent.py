@@ -11,6 +11,7 @@ from daybreak.errors import UserError
 from daybreak.lab.config import lookup
 from daybreak.lab.evaluate import scores
 from daybreak.lab.model import Model
+from daybreak.lab.night.add import add
 from daybreak.systems.rl.model import Act, Agent, Evaluate, Play
 from daybreak.systems.rl.policy import Policy, PolicyConfig
 from daybreak.systems.rl.recipe import iqm
@@ -109,3 +110,9 @@ def test_an_unknown_environment_names_the_nearest():
         value(env="CartPoel-v1")
     with pytest.raises(UserError, match="unknown family of environments 'atari'"):
         value(env="atari:Pong")
+
+
+def test_the_queue_leaves_stacked_seeds_to_the_recipe(lab):
+    (job,) = add(lab, ["rl:ppo", "--seeds", "3"])
+    assert job.config["seeds"] == 3
+    assert job.wants.cpu == 1

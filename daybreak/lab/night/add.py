@@ -75,6 +75,8 @@ def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None) -> list[J
     found = lookup(spec)
     model = found.cls.Config
     own = leaves(Order)
+    if "seeds" in leaves(model):
+        del own["seeds"]  # a recipe that trains several seeds beside one another counts them itself, in one run
     clash = sorted(set(own) & set(leaves(model)))
     if clash:
         raise UserError(f"{WHERE}: {found.name} has a config field {clash[0]!r}, which is a word of the queue's own")
@@ -102,6 +104,8 @@ def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None) -> list[J
         **_about(order, machine),
     )
     job = replace(job, owner=job.owner or _me())
+    if found.cls.threads and not job.wants.cpu:
+        job = replace(job, wants=replace(job.wants, cpu=found.cls.threads))
     with Tonight(lab) as tonight:
         return _queue(tonight, job, model, order, space)
 
