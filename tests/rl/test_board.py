@@ -11,7 +11,7 @@ from daybreak.errors import UserError
 from daybreak.systems.rl.envs import make
 from daybreak.systems.rl.envs.board import GAMES, OPPONENTS, ConnectFour, Go, TicTacToe
 from daybreak.systems.rl.envs.board.go import KOMI, NEAR, OFF, PASS, POINTS, area
-from daybreak.systems.rl.envs.board.opponents import values
+from daybreak.systems.rl.envs.board.opponents import every_reply, values
 
 
 def copies(positions, which):
@@ -344,6 +344,29 @@ def test_minimax_against_itself_draws_and_does_not_repeat_itself():
         reward, _ = game.play(positions, player.moves(positions, game.legal(positions), random))
         assert (reward == 0).all()
     assert len({board.tobytes() for board in positions["board"]}) > 5
+
+
+def test_every_reply_finds_that_minimax_never_loses_and_that_the_first_free_cell_does():
+    game, random, player = TicTacToe(), np.random.default_rng(0), OPPONENTS["minimax"](TicTacToe())
+    for first in (True, False):
+        won, _, lost = every_reply(game, lambda positions, legal: player.moves(positions, legal, random), first)
+        assert won > 0
+        assert lost == 0
+        assert every_reply(game, lambda _, legal: legal.argmax(1), first)[2] > 0
+    by_hand = every_reply(game, lambda _, legal: legal.argmax(1), True)
+    assert sum(by_hand) == counted(game.start(1)["board"][0], 1)
+
+
+def counted(board, mover):
+    """Games in which the first player takes the first free cell, one by one."""
+    total = 0
+    free = np.flatnonzero(board == 0)
+    for cell in free[:1] if mover == 1 else free:
+        after = board.copy()
+        after[cell] = mover
+        over = won_by_hand(after.reshape(3, 3), 3) or (after != 0).all()
+        total += 1 if over else counted(after, -mover)
+    return total
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ about environments.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from functools import cache
 from typing import ClassVar
 
@@ -87,3 +88,25 @@ def values(board: tuple[int, ...]) -> Float[np.ndarray, " 9"]:
 
 
 OPPONENTS: dict[str, type[Opponent]] = {"random": Random, "minimax": Minimax}
+
+
+def every_reply(
+    game: Game, decide: Callable[[Positions, np.ndarray], Int[np.ndarray, games]], first: bool
+) -> tuple[int, int, int]:
+    """Games won, drawn and lost by `decide` (positions, legal moves -> moves), where the other side plays every legal
+    move in turn: all games that can happen to a player without chance. For small games: TicTacToe has some hundreds.
+    """
+    side = 1 if first else -1
+    positions, found = game.start(1), {1: 0, 0: 0, -1: 0}
+    while len(positions["mover"]):
+        legal, mover = game.legal(positions), int(positions["mover"][0])
+        if mover == side:
+            which, moves = np.arange(len(legal)), decide(positions, legal)
+        else:
+            which, moves = np.nonzero(legal)
+        positions = {name: value[which].copy() for name, value in positions.items()}
+        result, over = game.play(positions, moves)
+        for value in (1, 0, -1):
+            found[value] += int((result[over] * mover * side == value).sum())
+        positions = {name: value[~over] for name, value in positions.items()}
+    return found[1], found[0], found[-1]
