@@ -340,6 +340,15 @@ class Run:
         """Checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*"))
 
+    def planned(self) -> int:
+        """Updates that it will make: its steps, or fewer where its budget on the clock ends first at the rate so far.
+        0 where nothing tells yet."""
+        steps, budget = int(self.info.config.get("steps") or 0), self.info.config.get("budget")
+        if not budget:
+            return steps
+        last = next((w for w in reversed(self.windows()) if w.get("clock")), None)
+        return min(steps, math.ceil(float(budget) * int(last["step"]) / float(last["clock"]))) if last else 0
+
     def references(self) -> list[list[Any]]:
         """Published curves to draw beside this run's goal: [name, [[clock, value], ...]]; none where none were kept."""
         try:

@@ -166,7 +166,7 @@ def _row(
         "state_text": story.state.text,
         "failed": word in FAILED or bool(_kinds(findings) & {"divergence", "non-finite"}),
         "step": story.state.step,
-        "steps": int(info.config.get("steps") or 0),
+        "steps": story.record.planned,
         "started": _moment(story.started) if story.started else "",
         "ended": _moment(story.ended) if story.ended else "",
         "cost_s": story.cost(),

@@ -119,7 +119,7 @@ def _needs(job: Any, speed: dict[tuple[str, str], float], done: int) -> float | 
         return 60.0 * float(job.config["minutes"])
     rate = speed.get((job.recipe, job.preset))
     steps = job.config.get("steps")
-    if rate is None or not isinstance(steps, int) or not math.isfinite(rate):
+    if job.config.get("budget") or rate is None or not isinstance(steps, int) or not math.isfinite(rate):
         return None
     return rate * max(0, steps - done)
 

@@ -66,7 +66,7 @@ class Pulse:
         if self.first_step is None:
             self.first_step = step
         made, took = step - self.first_step, self._clock.awake() - self.began
-        left = int(self.run.info.config.get("steps") or 0) - step
+        left = self.run.planned() - step
         return step, self._loss, left * took / made if made > 0 and left >= 0 else None
 
     def said(self) -> str:

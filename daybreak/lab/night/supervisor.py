@@ -411,7 +411,7 @@ class Night:
             rows.append(
                 {
                     "job": slot.job.id, "run": slot.run.title, "name": slot.job.name, "step": step,
-                    "steps": slot.run.info.config.get("steps"), "loss": loss, "eta": eta,
+                    "steps": slot.run.planned(), "loss": loss, "eta": eta,
                 }
             )  # fmt: skip
         self.report.show(rows, self.queue.counts().get("waiting", 0), self.deadline.left)

@@ -131,7 +131,7 @@ class Record:
             run=run.title,
             number=run.number,
             state=run.state().word,
-            planned=int(info.config.get("steps") or 0),
+            planned=run.planned(),
             train={name: Series.of(pairs) for name, pairs in train.items()},
             validation={name: Series.of(pairs) for name, pairs in validation.items()},
             goal=goal,
