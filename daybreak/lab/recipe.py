@@ -203,6 +203,14 @@ class Recipe(Generic[C]):
         ("dqn+per"); it raises `UserError` for one that is nearly right."""
         return cls.presets.get(name)
 
+    @classmethod
+    def shipped(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The config under which shipped weights are scored: `model()` must share the nets of a recipe made with it.
+
+        Whole weights are read, so the moving average of training has no place.
+        """
+        return {**config, "samples": 0, "ema": 0.0}
+
     @staticmethod
     def batches(config: C, data: Snapshot) -> Batches | None:
         """The training batches: small, picklable, pure in (seed, step). None where the recipe makes its own data."""

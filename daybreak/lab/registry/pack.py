@@ -77,8 +77,7 @@ def measure(lab: Lab, folder: Path, snapshot: str, by: str) -> dict[str, Any]:
         lake.close()
     else:
         data = Snapshot.none(lab, name)
-    # Whole weights are read below: the moving average of training has no place here.
-    config = check(cls.Config, {**record["config"], "samples": 0, "ema": 0.0}, f"{folder}/record.json")
+    config = check(cls.Config, cls.shipped(record["config"]), f"{folder}/record.json")
     seed_everything(config.seed)
     recipe = cls(config, data, "cpu")
     recipe.model().read_weights(folder / "weights.safetensors")
@@ -117,7 +116,6 @@ def card(lab: Lab, record: Mapping[str, Any], found: Mapping[str, Any], about: M
     run = Run.find(lab, record["run"])
     hours = sum(w["train_s"] + w["wait_s"] for w in run.windows()) / 3600
     clock = f", {number(result['clock']):,.0f} {run.info.clock}" if run.info.clock != "steps" else ""
-    counts = ", ".join(f"{count} {split}" for split, count in items["counts"].items())
     code = lineage["code"]
     state = " with local changes" if code.get("dirty") else ""
     lines = [
@@ -130,15 +128,14 @@ def card(lab: Lab, record: Mapping[str, Any], found: Mapping[str, Any], about: M
         f"- Recipe `{record['recipe']}`, preset `{record['preset'] or 'none'}`, seed {record['config']['seed']}, "
         f"{result['step']:,} updates{clock}, {hours:.2f} h on {run.info.threads} thread(s) of "
         f"{run.info.hardware.get('cpu')}.",
-        f"- Items: {counts} (snapshot `{items['snapshot']}`); licence {_words(items['licences'])}; "
-        f"source {_words(items['sources'])}.",
+        _items(items),
         f"- Code: commit `{code.get('commit', '')[:12]}`{state}; torch {lineage['versions'].get('torch')}.",
         f"- Weights: {about['weights']}.",
         f"- Config: `{json.dumps(record['config'], sort_keys=True)}`",
         "",
         "## Figures",
         "",
-        f"On the {found['items']} test items of that snapshot ({found['scores']} scores), measured on these weights by "
+        f"On {found['items']} test items ({found['scores']} scores), measured on these weights by "
         f"`daybreak registry measure {folder.name}`:",
         "",
         "| metric | value |",
@@ -147,6 +144,15 @@ def card(lab: Lab, record: Mapping[str, Any], found: Mapping[str, Any], about: M
         "",
     ]
     return "\n".join(lines)
+
+
+def _items(items: Mapping[str, Any]) -> str:
+    """The line of the card that tells what it was trained on."""
+    if "counts" not in items:
+        return "- Items: none; the recipe makes its own data."
+    counts = ", ".join(f"{count} {split}" for split, count in items["counts"].items())
+    licences, sources = _words(items["licences"]), _words(items["sources"])
+    return f"- Items: {counts} (snapshot `{items['snapshot']}`); licence {licences}; source {sources}."
 
 
 def _words(counts: Mapping[str, int]) -> str:

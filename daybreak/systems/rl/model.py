@@ -130,6 +130,9 @@ class Agent(Model):
         settings = learner.config.model_dump(mode="json", exclude_defaults=True)
         settings["seeds"] = 1
         agent = cls(AgentConfig(family=learner.family, settings=settings, spec=learner.spec))
+        if learner.config.seeds == 1:
+            agent.net = learner.net
+            return agent
         trained = learner.net.state_dict()
         # Stacked nets have nets x seeds as their first axis: the first seed's stand `seeds` apart.
         mine = {

@@ -204,6 +204,11 @@ class Learner(lab.Recipe[C]):
                 found.append((f"{one.source} {one.algorithm}, {one.points[-1][0]:.0e}".replace("e+0", "e"), inside))
         return found[:6]
 
+    @classmethod
+    def shipped(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """One agent, played in this process: the first of its seeds is what ships."""
+        return {**super().shipped(config), "seeds": 1, "actors": 0, "episodes": 100}
+
     def model(self) -> Any:
         """The agent: the first of stacked seeds."""
         from daybreak.systems.rl.model import Agent
