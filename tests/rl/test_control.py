@@ -127,10 +127,10 @@ def test_sacs_target_and_loss_are_those_of_a_loop_over_items():
     goal = learner._goal(batch, None)
     torch.manual_seed(5)
     z, log = learner.net.squashed(learner.net(batch.after))
-    weight = float(learner.temperature())
+    weight = learner.temperature().item()
     q = learner.target(batch.after, torch.tanh(z))
     for i in range(8):
-        soft = float(q[:, 0, i, 0].min()) - weight * float(log[0, i])
+        soft = q[:, 0, i, 0].min().item() - weight * log[0, i].item()
         expected = float(batch.reward[0, i]) + float(batch.discount[0, i]) * soft
         assert float(goal[0, i, 0]) == pytest.approx(expected, abs=1e-4)
     said = learner._values(learner.critics, batch.now, batch.stored)
@@ -142,7 +142,7 @@ def test_choices_are_summed_over_where_an_action_would_be_drawn():
     learner = learned("sac", env="CartPole-v1")
     batch = next(learner._batches(1))
     goal, lesson = learner._goal(batch, None), learner._climb(batch.now)[1]["actor"]
-    weight = float(learner.temperature())
+    weight = learner.temperature().item()
     for i in range(8):
         for seen, critics, got in (
             (batch.after, learner.target, goal[0, i, 0]),
@@ -244,7 +244,10 @@ def test_a_masked_choice_is_never_made_and_has_no_part_in_the_value():
     assert torch.isfinite(log.exp() * log).all()
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in CONTROLS if name != "sac"]
+
+
+@pytest.mark.parametrize("name", ["sac", *SLOW])
 def test_every_preset_learns_what_follows_an_observation(name):
     """The best action is 0.5 or -0.5, by the sign that was shown: 1 at most, 0 for one that ignores it."""
     torch.manual_seed(0)
@@ -257,6 +260,7 @@ def test_every_preset_learns_what_follows_an_observation(name):
     assert np.mean([total for total, _, _ in played.values()]) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sac", "mpo"])
 def test_choices_are_learned_too(name):
     torch.manual_seed(0)
@@ -266,3 +270,16 @@ def test_choices_are_learned_too(name):
     with undisturbed(learner):
         played = play(learner.net, "probe:both", 1, 20, 0)
     assert np.mean([total for total, _, _ in played.values()]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_preset_swings_the_pendulum_up_and_holds_it(name):
+    torch.manual_seed(0)
+    learner = Control(Control.preset(name), None)
+    while learner._clock < learner.config.budget:
+        settled(learner, 1)
+    with undisturbed(learner):
+        played = play(learner.net, "Pendulum-v1", 1, 100, 0)
+    assert np.mean([total for total, _, _ in played.values()]) > -180

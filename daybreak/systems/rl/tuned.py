@@ -23,6 +23,12 @@ SEQUENCE: Mapping[str, Any] = {**VALUE, "batch": 16, "updates": 4, "hidden": (64
 
 GRADIENT: Mapping[str, Any] = {"budget": 500_000, "lr": 2e-3, "gamma": 0.99, "ema": 0.99}
 
+CONTROL: Mapping[str, Any] = {
+    "budget": 20_000, "hidden": (64, 64), "batch": 128, "updates": 4, "learning_starts": 500, "gamma": 0.98,
+    "tau": 0.01, "schedule": "linear", "ema": 0.99,
+}  # fmt: skip
+"""Small tasks with real actions: an update to two steps of play."""
+
 TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("ppo", ""): PPO,
     ("icm_ppo", ""): PPO,
@@ -38,6 +44,9 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("a2c", ""): {**GRADIENT, "play": 8, "batch": 64, "optimiser": "rmsprop", "lr": 7e-4},
     ("vmpo", ""): {**GRADIENT, "play": 64, "batch": 512, "lr": 5e-4},
     ("impala", ""): {**GRADIENT, "play": 16, "batch": 128, "entropy": 0.01},
+    **{(name, ""): CONTROL for name in ("sac", "tqc")},
+    **{(name, ""): {**CONTROL, "learning_starts": 1000} for name in ("ddpg", "td3")},
+    ("mpo", ""): {**CONTROL, "batch": 64, "draws": 16, "eps_mean": 0.05, "eps_spread": 0.01, "dual_lr": 1e-2},
     ("ppo", "Acrobot-v1"): {
         "budget": 400_000, "envs": 16, "play": 256, "batch": 4096, "epochs": 10, "gamma": 0.99, "lam": 0.94,
         "normalise": True, "ratio_falls": False,
