@@ -29,6 +29,24 @@ CONTROL: Mapping[str, Any] = {
 }  # fmt: skip
 """Small tasks with real actions: an update to two steps of play."""
 
+BOARD: Mapping[str, Any] = {
+    "rescaled": False, "support": 1, "gamma": 1.0, "q_scale": 1.0, "value_weight": 1.0, "explore": 0.2, "unroll": 4,
+    "envs": 64, "play": 4, "updates": 16, "batch": 128, "lr": 3e-3, "schedule": "linear", "ema": 0.99,
+    "simulations": 24,
+}  # fmt: skip
+"""Games of two players: a value is the odds of winning, drawing and losing, by the game's own result."""
+
+BOARDS: Mapping[str, Mapping[str, Any]] = {
+    "board:tictactoe": {"budget": 120_000, "n_step": 9, "hidden": (256,), "latent": 128},
+    "board:connect4": {
+        "budget": 1_000_000, "n_step": 42, "blocks": 2, "channels": 32, "simulations": 48, "replay": 200_000,
+    },
+    "board:go9": {
+        "budget": 10_000_000, "n_step": 162, "blocks": 4, "channels": 64, "simulations": 64, "replay": 500_000,
+    },
+}  # fmt: skip
+"""The games of this kind that are here; the larger two want an accelerator and a night."""
+
 TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("ppo", ""): PPO,
     ("icm_ppo", ""): PPO,
@@ -71,6 +89,7 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "budget": 2_000_000, "envs": 32, "play": 64, "batch": 512, "epochs": 4, "gamma": 0.99, "lam": 0.95,
         "lr": 1e-3, "entropy": 0.01, "hidden": (128,), "activation": "relu",
     },
+    **{(name, env): {**BOARD, **more} for name in ("muzero", "gumbel_muzero") for env, more in BOARDS.items()},
     ("multistep", "Acrobot-v1"): {"budget": 100_000},
     ("dqn", "MountainCar-v0"): {
         "budget": 120_000, "gamma": 0.98, "lr": 2e-3, "play": 16, "updates": 32, "epsilon_end": 0.07,
