@@ -8,7 +8,10 @@ import torch
 from rl_learn import same_after_resume, settled
 
 from daybreak.errors import UserError
+from daybreak.lab.checkpoint import undisturbed
 from daybreak.lab.model import Model
+from daybreak.systems.rl.envs.board import TicTacToe
+from daybreak.systems.rl.envs.board.opponents import every_reply
 from daybreak.systems.rl.model import Act, Agent
 from daybreak.systems.rl.nets.muzero import Support, halved, scaled
 from daybreak.systems.rl.recipe import play
@@ -306,3 +309,23 @@ def test_nearly_right_names_are_refused():
     assert Search.preset("dqn+per") is None
     with pytest.raises(ValueError, match="at least 1"):
         SearchConfig(hidden=())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_gumbel_muzero_learns_never_to_lose_tictactoe():
+    """Against minimax from both sides, and against every legal reply in turn: about five minutes of one processor."""
+    learner = made(Search.preset("gumbel_muzero@board:tictactoe"))
+    while learner._clock < learner.config.budget:
+        settled(learner, 1)
+
+    def decide(positions, legal):
+        seen = {"image": game.planes(positions, legal), "mask": legal}
+        return learner.net.greedy({n: torch.from_numpy(v)[None] for n, v in seen.items()}, None).action[0].numpy()
+
+    game = TicTacToe()
+    with undisturbed(learner):
+        results = [total for total, _, _ in play(learner.net, "board:tictactoe", 1, 100, 0).values()]
+        lost = [every_reply(game, decide, first)[2] for first in (True, False)]
+    assert min(results) >= 0
+    assert lost == [0, 0]
