@@ -155,8 +155,9 @@ def test_every_link_of_the_papers_leads_somewhere():
 def test_the_pages_name_commands_that_exist():
     """Every `daybreak WORD` in the docs is a command or a system."""
     from daybreak.cli import COMMANDS
+    from daybreak.lab.system import systems
 
     for paper in [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
         words = re.findall(r"(?:^ {4}|`|^\$ )daybreak ([a-z]\w*)", paper.read_text(), re.MULTILINE)
-        unknown = set(words) - {*COMMANDS, "music", "sines", "verify", "export", "serve", "kiosk", "standing"}
+        unknown = set(words) - {*COMMANDS, *systems(), "sines", "verify", "export", "serve", "kiosk", "standing"}
         assert not unknown, f"{paper.name}: {unknown}"
