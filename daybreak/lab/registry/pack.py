@@ -116,6 +116,8 @@ def card(lab: Lab, record: Mapping[str, Any], found: Mapping[str, Any], about: M
     run = Run.find(lab, record["run"])
     hours = sum(w["train_s"] + w["wait_s"] for w in run.windows()) / 3600
     clock = f", {number(result['clock']):,.0f} {run.info.clock}" if run.info.clock != "steps" else ""
+    # A system's usual weights go by its name; others by their folder in the project.
+    place = folder.name if folder.name == name else "/".join(folder.parts[-3:])
     code = lineage["code"]
     state = " with local changes" if code.get("dirty") else ""
     lines = [
@@ -136,7 +138,7 @@ def card(lab: Lab, record: Mapping[str, Any], found: Mapping[str, Any], about: M
         "## Figures",
         "",
         f"On {found['items']} test items ({found['scores']} scores), measured on these weights by "
-        f"`daybreak registry measure {folder.name}`:",
+        f"`daybreak registry measure {place}`:",
         "",
         "| metric | value |",
         "| --- | --- |",
