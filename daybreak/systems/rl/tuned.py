@@ -24,10 +24,11 @@ SEQUENCE: Mapping[str, Any] = {**VALUE, "batch": 16, "updates": 4, "hidden": (64
 GRADIENT: Mapping[str, Any] = {"budget": 500_000, "lr": 2e-3, "gamma": 0.99, "ema": 0.99}
 
 CONTROL: Mapping[str, Any] = {
-    "budget": 20_000, "hidden": (64, 64), "batch": 128, "updates": 4, "learning_starts": 500, "gamma": 0.98,
-    "tau": 0.01, "schedule": "linear", "ema": 0.99,
+    "budget": 20_000, "hidden": (64, 64), "norm": True, "batch": 128, "updates": 4, "learning_starts": 500,
+    "gamma": 0.98, "tau": 0.01, "schedule": "linear", "ema": 0.99,
 }  # fmt: skip
-"""Small tasks with real actions: an update to two steps of play."""
+"""Small tasks: an update to two steps of play. Without normalised critics, TD3 forgot the swing-up again in three of
+five seeds between 10,000 and 20,000 steps."""
 
 BOARD: Mapping[str, Any] = {
     "rescaled": False, "support": 1, "gamma": 1.0, "q_scale": 1.0, "value_weight": 1.0, "explore": 0.2, "unroll": 4,
