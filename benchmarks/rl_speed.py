@@ -87,7 +87,8 @@ def dqn(who: str) -> Iterator[float]:
 def sac(who: str) -> Iterator[float]:
     """SAC on Pendulum: updates of 256 with 2 x 256, one a step."""
     if who == "ours":
-        more = {"envs": 1, "play": 8, "updates": 8, "batch": 256, "hidden": (256, 256), "learning_starts": 300}
+        more = {"envs": 1, "play": 8, "updates": 8, "batch": 256, "hidden": (256, 256), "learning_starts": 300,
+                "norm": False, "ema": 0.0, "gamma": 0.99, "tau": 0.005}  # fmt: skip
         yield from rates(ready("control", "sac", 60, env="Pendulum-v1", **more), 40, 1)
     import torch
     from stable_baselines3 import SAC
