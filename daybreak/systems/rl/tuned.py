@@ -66,7 +66,7 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(name, ""): CONTROL for name in ("sac", "tqc")},
     **{(name, ""): {**CONTROL, "learning_starts": 1000} for name in ("ddpg", "td3")},
     ("mpo", ""): {**CONTROL, "batch": 64, "draws": 16, "eps_mean": 0.05, "eps_spread": 0.01, "dual_lr": 1e-2},
-    # Held to 0.98 log 2 of entropy, the temperature grew without end in five seeds of five: it is fixed here.
+    # Held to 0.98 log 2 of entropy, the mean temperature of five seeds grew without end: it is fixed here.
     ("sac", "CartPole-v1"): {
         "budget": 40_000, "gamma": 0.99, "updates": 8, "learn_temperature": False, "temperature": 1.0,
     },
