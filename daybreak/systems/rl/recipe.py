@@ -15,18 +15,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from daybreak.errors import UserError, nearest
+from daybreak.errors import UserError
 from daybreak.lab import recipe as lab
 from daybreak.lab.lake import Item, Snapshot, Split
 from daybreak.lab.recipe import Metric, Score
 from daybreak.lab.system import target_of
 from daybreak.media.video import Video
-from daybreak.systems.rl import nets
 from daybreak.systems.rl.actor import ActingNet, Actor, ReturnScale, Stacker
 from daybreak.systems.rl.envs import make
 from daybreak.systems.rl.fleet import Fleet
 from daybreak.systems.rl.reference import published
-from daybreak.systems.rl.spec import Space, Spec
+from daybreak.systems.rl.spec import Spec
 from daybreak.systems.rl.store import Block
 
 WATCHED = 300
@@ -323,6 +322,3 @@ def refuse(spec: Spec, family: str, fits: Mapping[str, Sequence[str]]) -> UserEr
     return UserError(
         f"{family} cannot act in {spec.name}, whose actions are {spec.action}; these can: {', '.join(presets)}"
     )
-
-
-__all__ = ["Books", "Config", "Learner", "Space", "episode", "iqm", "nearest", "nets", "play", "refuse"]

@@ -288,6 +288,23 @@ class Priorities:
         """Priorities to the power alpha, by row x copies + copy."""
         return self.tree[:, 1 << self.levels :]
 
+    def complete(self, ring: Ring, rows: np.ndarray, span: int) -> None:
+        """After rows were added: shut what was written over, and open what they complete runs of `span` rows from."""
+        self.shut(rows)
+        self.open(np.arange(max(ring.oldest, rows[0] - span + 1), rows[-1] - span + 2))
+        # The oldest rows have lost the frames before them.
+        self.shut(np.arange(ring.oldest, min(ring.oldest + ring.stack - 1, rows[0])))
+
+    def pick(
+        self, ring: Ring, random: np.random.Generator, count: int, beta: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of rows, copies and importance weights [seeds, count] (section 3.4); a seed's largest is 1."""
+        at, copies, chances = self.draw(random, count)
+        rows = ring.added - 1 - (ring.added - 1 - at) % ring.rows  # a ring position back to the number of its row
+        there = np.maximum(1, (self.leaves > 0).sum(1, keepdims=True))
+        weights = (there * chances) ** -beta
+        return rows, copies, (weights / weights.max(1, keepdims=True)).astype(np.float32)
+
     def set(
         self, rows: Int[np.ndarray, "seeds batch"], copies: Int[np.ndarray, "seeds batch"], values: np.ndarray
     ) -> None:

@@ -261,10 +261,7 @@ class Value(Learner[ValueConfig]):
             self.net.encoder.see({"vector": seen.to(self.device)})
         rows = self.ring.add(block)
         if self.priorities is not None:
-            # Rows that were written over, and those that the newest rows complete.
-            self.priorities.shut(rows)
-            self.priorities.open(np.arange(max(self.ring.oldest, rows[0] - self.span + 1), rows[-1] - self.span + 2))
-            self.priorities.shut(np.arange(self.ring.oldest, min(self.ring.oldest + self.spec.stack - 1, rows[0])))
+            self.priorities.complete(self.ring, rows, self.span)
         if len(self.ring) * config.envs < config.learning_starts or len(self.ring) < self.span:
             return {}
         # What is logged is the round's last update.
@@ -275,12 +272,9 @@ class Value(Learner[ValueConfig]):
     def _update(self, watched: bool) -> dict[str, Tensor]:
         config = self.config
         if self.priorities is not None:
-            at, copies, chances = self.priorities.draw(self.random, config.batch)
-            # A ring position back to the number of its row.
-            rows = self.ring.added - 1 - (self.ring.added - 1 - at) % self.ring.rows
-            count = np.maximum(1, (self.priorities.leaves > 0).sum(1, keepdims=True))
-            weights = (count * chances) ** -(config.beta + (1 - config.beta) * self.through)
-            weights = torch.from_numpy((weights / weights.max(1, keepdims=True)).astype(np.float32)).to(self.device)
+            beta = config.beta + (1 - config.beta) * self.through
+            rows, copies, importance = self.priorities.pick(self.ring, self.random, config.batch, beta)
+            weights = self._tensor(importance)
         else:
             rows, copies = self.ring.draw(self.random, config.batch, self.span)
             weights = None

@@ -265,10 +265,14 @@ def _taught(cls: type[Learner[Any]], config: Any, env: str, budget: float, **mor
     return learner
 
 
+SHORT = {"value": 30_000.0, "policy": 30_000.0, "control": 6_000.0, "search": 4_000.0}
+"""Steps of a short run: enough that it has learned something which a fault would lose."""
+
+
 def curve(preset: str, cls: type[Learner[Any]], config: Any) -> dict[str, Any]:
     """A short run's training return at its end, of three seeds: what is stored, and compared."""
     seed_everything(0)
-    steps = 8000.0
+    steps = SHORT[cls.family]
     small = config.model_copy(update={"seeds": 3, "budget": steps})
     learner = cls(small, None)  # type: ignore[arg-type]
     rounds(learner, steps)
@@ -316,6 +320,8 @@ def verify(preset: str = "all", /, *, quick: bool = False, record: bool = False)
         record: store the short run's curve instead of comparing with it.
     """
     names = presets() if preset == "all" else [preset]
+    for name in names:
+        family_of(name)  # a wrong name is told before anything is measured
     if record:
         known = stored()
         for name in names:
