@@ -14,15 +14,17 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from daybreak.errors import UserError
+from daybreak.errors import UserError, nearest
 from daybreak.lab.system import resolve, systems, target_of
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from daybreak.lab.program import Program, Run
 
 FORMAT = 1
 
@@ -42,10 +44,26 @@ class Response(BaseModel):
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def action(method: F) -> F:
-    """Mark a method of a Model as public: `def name(self, request: R) -> A`, or `-> Iterator[A]` for a stream."""
-    method.__daybreak_action__ = True  # type: ignore[attr-defined]
-    return method
+@overload
+def action(method: F) -> F: ...
+
+
+@overload
+def action(*, batch: int) -> Callable[[F], F]: ...
+
+
+def action(method: F | None = None, *, batch: int = 1) -> F | Callable[[F], F]:
+    """Mark a method of a Model as public: `def name(self, request: R) -> A`, or `-> Iterator[A]` for a stream.
+
+    `@action(batch=16)` says that up to 16 requests may be answered together, by a method that stands beside it:
+    `def name_many(self, requests: Sequence[R]) -> Sequence[A]`. Its answers are those of `name`, in order.
+    """
+
+    def mark(method: F) -> F:
+        method.__daybreak_action__ = batch  # type: ignore[attr-defined]
+        return method
+
+    return mark if method is None else mark(method)
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,8 @@ class Action:
     """The response comes as an iterator of `response`."""
     method: str
     """The method's name."""
+    batch: int = 1
+    """Requests that may be answered together, by METHOD_many; 1 where each is answered alone."""
 
 
 class Model:
@@ -72,13 +92,40 @@ class Model:
     Config: ClassVar[type[BaseModel]]
     about: ClassVar[str] = ""
     """Markdown for a card: why the model exists, whom it could harm, what it is not good for."""
+    resources: ClassVar[Mapping[str, str]] = {}
+    """What it needs beside weights (a catalogue, registered words): attribute -> "module:Class", whose
+    `open(path)` opens one. The attribute is None until the operator opens it; a request never does."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        for name in self.resources:
+            setattr(self, name, None)
+
+    def open(self, **paths: str | os.PathLike[str]) -> Self:
+        """Open resources, by name. The model itself, for `Shop.load(path).open(catalogue="shop")`."""
+        for name, path in paths.items():
+            if name not in self.resources:
+                known = nearest(name, self.resources) if self.resources else "it takes none"
+                raise UserError(f"{type(self).__name__} takes no resource {name!r}; {known}")
+            setattr(self, name, resolve(self.resources[name]).open(path))
+        return self
 
     def describe(self) -> dict[str, Any]:
         """Limits that depend on the weights (genres, tags), merged into help and errors."""
         return {}
+
+    def programs(self) -> dict[str, Program]:
+        """What can leave the lab: graphs by name, for `daybreak export`. None where it is not written."""
+        return {}
+
+    def through(self, run: Mapping[str, Run]) -> None:
+        """From now on, answer by these instead of the programs of the same names: so is an export scored."""
+        raise UserError(f"{type(self).__name__} cannot answer through exported programs: it defines no `through`")
+
+    @classmethod
+    def page(cls) -> Path | None:
+        """The JavaScript module that makes a page of the exported programs (docs/export.md); None shows a form."""
+        return None
 
     @classmethod
     def actions(cls) -> dict[str, Action]:
@@ -86,7 +133,7 @@ class Model:
         found = {}
         for owner in reversed(cls.__mro__):
             for name, member in vars(owner).items():
-                if getattr(member, "__daybreak_action__", False):
+                if getattr(member, "__daybreak_action__", 0):
                     described = _describe(cls, name)
                     found[described.name] = described
         return found
@@ -200,4 +247,7 @@ def _describe(cls: type[Model], name: str) -> Action:
     if streams:
         (response,) = typing.get_args(response)
     line = (inspect.getdoc(method) or "").split("\n")[0]
-    return Action(name.rstrip("_"), line, hints[parameters[0]], response, streams, name)
+    batch = method.__daybreak_action__
+    if batch > 1 and (streams or not hasattr(cls, f"{name}_many")):
+        raise TypeError(f"action {cls.__name__}.{name} answers {batch} at a time: it needs {name}_many, and no stream")
+    return Action(name.rstrip("_"), line, hints[parameters[0]], response, streams, name, batch)

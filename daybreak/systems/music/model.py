@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daybreak.errors import UserError
 from daybreak.lab.model import Model, Response, action
+from daybreak.lab.program import Program, Run
 from daybreak.media import Media
 from daybreak.media.audio import Audio, Mp3
 from daybreak.media.midi import Midi
@@ -31,6 +32,7 @@ from daybreak.systems.music.decode import Sampling, decoder
 from daybreak.systems.music.extract import Extract, Extracted, extract
 from daybreak.systems.music.net import Decoder, NetConfig
 from daybreak.systems.music.pieces import Accompany, Combine, Continue, Infill
+from daybreak.systems.music.programs import programs, through
 from daybreak.systems.music.request import Compose, Sampled
 from daybreak.systems.music.source import Source, read
 
@@ -287,6 +289,13 @@ Styles that it was not taught, lyrics, drums, performance beyond its grid, and a
     def check(self, request: Check) -> Checked:
         """Say what a clip was to be and what it is, and what in it stands in the training clips."""
         return check(request.midi, getattr(self, "copies", None))
+
+    def programs(self) -> dict[str, Program]:
+        self._numbered("export")
+        return programs(self.net)
+
+    def through(self, run: Mapping[str, Run]) -> None:
+        through(self.net, run)
 
     def describe(self) -> dict[str, Any]:
         """What these weights were taught, by keyword."""

@@ -173,17 +173,26 @@ class Block(nn.Module):
         mask: Tensor | None,
         past: tuple[Tensor, Tensor, int] | None = None,
     ) -> Float[Tensor, "batch time width"]:
+        q, k, v = self.split(hidden, turn)
+        if past is not None:
+            keys, values, old = past
+            time = hidden.shape[1]
+            keys[:, :, old : old + time], values[:, :, old : old + time] = k, v
+            k, v = keys[:, :, : old + time], values[:, :, : old + time]
+        return self.join(hidden, q, k, v, mask)
+
+    def split(self, hidden: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values "batch heads time size"."""
         batch, time, width = hidden.shape
         qkv = self.qkv(self.before(hidden)).view(batch, time, 3, self.heads, width // self.heads)
         qkv = qkv.permute(2, 0, 3, 1, 4)
         q, k = _turned(qkv[:2], turn)
-        v = qkv[2]
-        if past is not None:
-            keys, values, old = past
-            keys[:, :, old : old + time], values[:, :, old : old + time] = k, v
-            k, v = keys[:, :, : old + time], values[:, :, : old + time]
+        return q, k, qkv[2]
+
+    def join(self, hidden: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """What the block makes of `hidden` that looks at keys and values, of the past too."""
         mixed = F.scaled_dot_product_attention(q, k, v, mask)
-        hidden = hidden + self.drop(self.out(mixed.transpose(1, 2).reshape(batch, time, width)))
+        hidden = hidden + self.drop(self.out(mixed.transpose(1, 2).reshape(hidden.shape)))
         inner = F.gelu(self.up(self.between(hidden)), approximate="tanh")
         out: Tensor = hidden + self.drop(self.down(inner))
         return out

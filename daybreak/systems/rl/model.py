@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daybreak.errors import UserError, nearest
 from daybreak.lab.model import Model, Request, Response, action
+from daybreak.lab.program import Program, Run
 from daybreak.lab.system import resolve
 from daybreak.media.video import Video
 from daybreak.systems.rl.actor import ActingNet
@@ -147,6 +148,16 @@ class Agent(Model):
         spec = self.config.spec
         seen = {name: list(shape) for name, (shape, _) in spec.observations.items()}
         return {"environment": spec.name, "sees": seen, "frames": spec.stack, "acts": str(spec.action)}
+
+    def programs(self) -> dict[str, Program]:
+        from daybreak.systems.rl.programs import programs
+
+        return programs(self.net, self.config.spec)
+
+    def through(self, run: Mapping[str, Run]) -> None:
+        from daybreak.systems.rl.programs import through
+
+        through(self.net, run)
 
     @action
     def act(self, request: Act) -> Decision:

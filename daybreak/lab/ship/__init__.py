@@ -1,0 +1,1 @@
+"""Ship: what a registered model goes out as, derived from its types and its programs."""

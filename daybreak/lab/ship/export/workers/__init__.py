@@ -1,0 +1,1 @@
+"""Converters: files that run in environments of their own."""

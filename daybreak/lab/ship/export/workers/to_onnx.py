@@ -1,0 +1,158 @@
+"""ONNX: a graph for each program, and the weights of all of them in one file, each once.
+
+fp16 keeps inputs and outputs as they are. int8 is static, weights by channel, activations calibrated on real inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from common import Lacking, Runner, arrays_of, main
+from onnx import TensorProto
+
+WEIGHTS = "weights.bin"
+SMALL = 1024
+"""Bytes below which a weight stays in its graph."""
+
+
+def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write NAME.onnx for each program, and weights.bin."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    graphs = {}
+    for name, about in job["programs"].items():
+        graph = exported(about, name)
+        if job["precision"] == "fp16":
+            graph = half(graph)
+        elif job["precision"] == "int8":
+            graph = eight(graph, about, folder)
+        graphs[name] = graph
+    share(graphs, folder)
+    for name, graph in graphs.items():
+        (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())
+    opset = max(one.version for graph in graphs.values() for one in graph.opset_import if not one.domain)
+    return {
+        "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "opset": opset,
+    }
+
+
+def exported(about: dict[str, Any], name: str) -> Any:
+    """The program's graph in fp32."""
+    traced = torch.export.load(about["pt2"])
+    try:
+        made = torch.onnx.export(
+            traced, (), dynamo=True, input_names=about["inputs"], output_names=about["outputs"], verbose=False
+        )
+    except Exception as error:
+        if operator := _operator(error):
+            raise Lacking(operator, name) from error
+        raise
+    assert made is not None
+    graph = made.model_proto
+    for node in (*graph.graph.node, *graph.graph.initializer, *graph.graph.value_info):
+        del node.metadata_props[:]  # stack traces and paths of this machine
+        node.doc_string = ""
+    for function in graph.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+    graph.producer_name, graph.doc_string = "daybreak", ""
+    return graph
+
+
+def _operator(error: BaseException | None) -> str:
+    """The operator that a failed conversion names."""
+    import re
+
+    while error is not None:
+        if found := re.search(r"No ONNX function found for .*?'([\w:.]+)'|'(aten[:.]+\S+)'", str(error)):
+            return found[1] or found[2]
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def half(graph: Any) -> Any:
+    """Weights and inner values in 16 bits."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(graph, keep_io_types=True, disable_shape_infer=False)
+
+
+def eight(graph: Any, about: dict[str, Any], folder: Path) -> Any:
+    """Static int8: QDQ, weights by channel."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    inputs = arrays_of(about["calibration"])
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(inputs)
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    before, ready, after = (folder / f".{step}.onnx" for step in ("fp32", "ready", "int8"))
+    onnx.save(graph, before)
+    try:
+        quant_pre_process(str(before), str(ready), skip_symbolic_shape=True)
+        quantize_static(
+            str(ready), str(after), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm", "Conv", "Gather"],
+            extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": False},
+        )  # fmt: skip
+        return onnx.load(after)
+    finally:
+        for path in (before, ready, after):
+            path.unlink(missing_ok=True)
+
+
+def share(graphs: dict[str, Any], folder: Path) -> None:
+    """Move the weights of all graphs into one file, equal ones once. A file without weights is not written."""
+    places: dict[bytes, tuple[int, int]] = {}
+    blob = bytearray()
+    for graph in graphs.values():
+        for weight in graph.graph.initializer:
+            data = onnx.numpy_helper.to_array(weight).tobytes()
+            if len(data) < SMALL:
+                continue
+            digest = hashlib.sha256(data).digest()
+            if digest not in places:
+                blob += bytes(-len(blob) % 64)
+                places[digest] = len(blob), len(data)
+                blob += data
+            start, size = places[digest]
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                weight.ClearField(field)
+            del weight.external_data[:]
+            weight.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", WEIGHTS), ("offset", start), ("length", size)):
+                weight.external_data.add(key=key, value=str(value))
+    if blob:
+        (folder / WEIGHTS).write_bytes(blob)
+
+
+def load(folder: Path, program: str) -> Runner:
+    """A session on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / f"{program}.onnx", options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+
+    def run(arrays: list[Any]) -> Sequence[Any]:
+        return [np.asarray(x) for x in session.run(None, dict(zip(names, arrays, strict=True)))]
+
+    return run
+
+
+if __name__ == "__main__":
+    main(convert, load)

@@ -1,0 +1,164 @@
+"""The composer's programs: the start of a stream, and its next tokens, with the cache as plain tensors.
+
+`prefill` reads keywords and what stands before; `step` goes on from its cache. Both give the logits of the token after
+each of theirs. They know the network; what may be said next is the grammar's business (`decode.Automaton`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from daybreak.lab.lake import Snapshot, Split
+from daybreak.lab.program import Axis, Inputs, Program, Run
+from daybreak.systems.music import context
+from daybreak.systems.music import tokens as T
+from daybreak.systems.music.data import clips, only_songs
+from daybreak.systems.music.net import Cache, Decoder
+
+CLIPS = 2
+"""Clips of a song that become real inputs."""
+MOST_NEW = 64
+"""Tokens of one step; a longer context is read by `prefill`."""
+
+Kept = Float[Tensor, "layers batch heads length size"]
+
+
+class Prefill(nn.Module):
+    """Keywords and the stream's first tokens -> logits after each, and the cache of both."""
+
+    def __init__(self, net: Decoder) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, keywords: Int[Tensor, "batch fields"], tokens: Int[Tensor, "batch time"],
+        marks: Int[Tensor, "batch time 2"],
+    ) -> tuple[Float[Tensor, "batch time stream"], Kept, Kept]:  # fmt: skip
+        net, count, time = self.net, keywords.shape[1], tokens.shape[1]
+        hidden = net._embedded(tokens, marks, keywords)
+        places = torch.arange(-count, time, device=tokens.device)
+        seen = places[None] <= places[:, None]
+        if net.config.keywords == "set":
+            seen = seen | ((places[None] < 0) & (places[:, None] < 0))
+            places = places.clamp(min=-1) + 1  # the keywords stand at 0, the stream begins at 1
+        else:
+            places = places + count
+        turn = net.cos[places], net.sin[places]
+        keys, values = [], []
+        for block in net.blocks:
+            q, k, v = block.split(hidden, turn)  # type: ignore[operator]
+            hidden = block.join(hidden, q, k, v, seen)  # type: ignore[operator]
+            keys.append(k)
+            values.append(v)
+        return net._head(hidden[:, count:]), torch.stack(keys), torch.stack(values)
+
+
+class Step(nn.Module):
+    """The next tokens and the cache -> logits after each, and the cache with theirs."""
+
+    def __init__(self, net: Decoder) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, tokens: Int[Tensor, "batch new"], marks: Int[Tensor, "batch new 2"], keys: Kept, values: Kept
+    ) -> tuple[Float[Tensor, "batch new stream"], Kept, Kept]:
+        net, new, old = self.net, tokens.shape[1], keys.shape[3]
+        hidden = net._embedded(tokens, marks, None)
+        first = old if net.config.keywords == "sequence" else old - net.keywords + 1
+        places = torch.arange(new, device=tokens.device)
+        seen = torch.arange(old + new, device=tokens.device)[None] <= places[:, None] + old
+        turn = net.cos[places + first], net.sin[places + first]
+        after = [], []  # type: tuple[list[Tensor], list[Tensor]]
+        for n, block in enumerate(net.blocks):
+            q, k, v = block.split(hidden, turn)  # type: ignore[operator]
+            k, v = torch.cat([keys[n], k], 2), torch.cat([values[n], v], 2)
+            hidden = block.join(hidden, q, k, v, seen)  # type: ignore[operator]
+            after[0].append(k)
+            after[1].append(v)
+        return net._head(hidden), torch.stack(after[0]), torch.stack(after[1])
+
+
+def programs(net: Decoder) -> dict[str, Program]:
+    """Both, for a network that is told marks, and one stream at a time."""
+    config = net.config
+    size = config.width // config.heads
+    cache = torch.zeros(config.layers, 1, config.heads, net.keywords + 7, size)
+    cached = {3: Axis("past", net.keywords + 1, net.keywords + config.context - 1)}
+    three = {"tokens": torch.zeros(1, 3, dtype=torch.int64), "marks": torch.zeros(1, 3, 2, dtype=torch.int64)}
+    said = torch.from_numpy(T.OFFSETS[None].astype(np.int64))
+    time, new = Axis("time", 1, config.context), Axis("new", 1, MOST_NEW)
+    return {
+        "prefill": Program(
+            Prefill(net), {"keywords": said, **three}, ("logits", "keys_next", "values_next"), real_prefill,
+            {"tokens": {1: time}, "marks": {1: time}},
+            about="Keywords (with their offsets), the stream's first tokens and their marks; the cache begins.",
+        ),
+        "step": Program(
+            Step(net), {**three, "keys": cache, "values": cache.clone()}, ("logits", "keys_next", "values_next"),
+            lambda data, split: real_step(net, data, split),
+            {"tokens": {1: new}, "marks": {1: new}, "keys": cached, "values": cached},
+            carried={"keys": "keys_next", "values": "values_next"},
+            about="The next tokens, their marks and the cache of all before them; the cache grows.",
+        ),
+    }  # fmt: skip
+
+
+def real_prefill(data: Snapshot, split: Split) -> Iterator[Inputs]:
+    """Clips of the split's songs, whole."""
+    for item in only_songs(data.split(split)):
+        made = data.derived(clips, item)
+        count = len(made["keywords"])
+        for n in sorted({(2 * n + 1) * count // (2 * CLIPS) for n in range(min(CLIPS, count))}):
+            stream = made["tokens"][made["offsets"][n] : made["offsets"][n + 1]].astype(np.int64)[:1024]
+            yield {
+                "keywords": torch.from_numpy(made["keywords"][n].astype(np.int64) + T.OFFSETS)[None],
+                "tokens": torch.from_numpy(stream)[None],
+                "marks": torch.from_numpy(context.marks(stream))[None],
+            }
+
+
+def real_step(net: Decoder, data: Snapshot, split: Split) -> Iterator[Inputs]:
+    """The same clips, in the midst of being composed: their last tokens, one or three, and the cache before them."""
+    prefill = Prefill(net)
+    for n, inputs in enumerate(real_prefill(data, split)):
+        tokens, marks = inputs["tokens"], inputs["marks"]
+        new = 1 if n % 4 else 3
+        cut = max(1, (tokens.shape[1] - new) * (n % 5 + 1) // 5)
+        with torch.no_grad():
+            _, keys, values = prefill(inputs["keywords"], tokens[:, :cut], marks[:, :cut])
+        last = slice(cut, cut + new)
+        yield {"tokens": tokens[:, last], "marks": marks[:, last], "keys": keys, "values": values}
+
+
+def through(net: Decoder, run: Mapping[str, Run]) -> None:
+    """Let a network answer by `run`: `forward` by "prefill", `extend` by both; each stream on its own."""
+
+    def forward(keywords: Tensor, tokens: Tensor, marks: Tensor | None = None) -> Tensor:
+        assert marks is not None
+        rows = zip(keywords.split(1), tokens.split(1), marks.split(1), strict=True)
+        return torch.cat([run["prefill"](*row)[0] for row in rows])
+
+    def extend(
+        cache: Cache, tokens: Tensor, start: int, keywords: Tensor | None = None, marks: Tensor | None = None
+    ) -> Tensor:
+        assert marks is not None
+        old, logits = net.keywords + start, []
+        for n in range(len(tokens)):
+            one = slice(n, n + 1)
+            if keywords is not None:
+                said, keys, values = run["prefill"](keywords[one], tokens[one], marks[one])
+            else:
+                held = (torch.stack([layer[side][one, :, :old] for layer in cache]) for side in (0, 1))
+                said, keys, values = run["step"](tokens[one], marks[one], *held)
+            for layer, k, v in zip(cache, keys, values, strict=True):
+                layer[0][one, :, : k.shape[2]], layer[1][one, :, : v.shape[2]] = k, v
+            logits.append(said[:, -1])
+        return torch.cat(logits)
+
+    net.forward, net.extend = forward, extend  # type: ignore[assignment, method-assign]
