@@ -46,32 +46,33 @@ class Found:
 def lookup(spec: str) -> Found:
     """What "music", "music:small", "music:compose" or "music:compose:small" names. Imports the recipe.
 
-    Raises `UserError` with the nearest names.
+    A preset's own name may hold colons ("rl:ppo@ale:Pong"). Raises `UserError` with the nearest names.
     """
     name, *rest = spec.split(":")
     found = system(name)
     if not found.recipes:
         raise UserError(f"system {name} has no recipe to train")
-    if len(rest) > 2 or "" in rest:
+    if "" in rest:
         raise UserError(f"{spec!r} is not SYSTEM, SYSTEM:PRESET, SYSTEM:RECIPE or SYSTEM:RECIPE:PRESET")
     if rest and rest[0] in found.recipes:
-        recipe, preset = rest[0], rest[1] if len(rest) == 2 else ""
+        recipe, preset = rest[0], ":".join(rest[1:])
         cls = resolve(found.recipes[recipe])
         config = cls.preset(preset) if preset else cls.Config()
         if config is None:
             raise UserError(f"{name}:{recipe} has no preset {preset!r}; {nearest(preset, cls.presets)}")
         return Found(found, recipe, preset, cls, config)
-    if len(rest) == 2:
-        raise UserError(f"system {name} has no recipe {rest[0]!r}; {nearest(rest[0], found.recipes)}")
     classes = {recipe: resolve(target) for recipe, target in found.recipes.items()}
     if not rest:
         recipe = next(iter(classes))
         return Found(found, recipe, "", classes[recipe], classes[recipe].Config())
+    preset = ":".join(rest)
     for recipe, cls in classes.items():
-        if (config := cls.preset(rest[0])) is not None:
-            return Found(found, recipe, rest[0], cls, config)
+        if (config := cls.preset(preset)) is not None:
+            return Found(found, recipe, preset, cls, config)
+    if len(rest) == 2:
+        raise UserError(f"system {name} has no recipe {rest[0]!r}; {nearest(rest[0], found.recipes)}")
     known = [*classes, *(preset for cls in classes.values() for preset in cls.presets)]
-    raise UserError(f"system {name} has no recipe or preset {rest[0]!r}; {nearest(rest[0], known)}")
+    raise UserError(f"system {name} has no recipe or preset {preset!r}; {nearest(preset, known)}")
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:

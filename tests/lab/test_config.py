@@ -51,7 +51,7 @@ def test_a_mistake_is_one_line_with_what_would_work(argv, said):
         ("toy:wid", "did you mean wide?"),
         ("toy:mlp:wid", "did you mean wide?"),
         ("toy:mpl:wide", "did you mean mlp?"),
-        ("toy:a:b:c", "is not SYSTEM"),
+        ("toy::b", "is not SYSTEM"),
     ],
 )
 def test_an_unknown_name_brings_the_nearest(spec, said):

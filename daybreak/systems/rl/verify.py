@@ -265,7 +265,7 @@ def _taught(cls: type[Learner[Any]], config: Any, env: str, budget: float, **mor
     return learner
 
 
-SHORT = {"value": 30_000.0, "policy": 30_000.0, "control": 6_000.0, "search": 4_000.0}
+SHORT = {"value": 30_000.0, "policy": 30_000.0, "control": 20_000.0, "search": 10_000.0}
 """Steps of a short run: enough that it has learned something which a fault would lose."""
 
 
