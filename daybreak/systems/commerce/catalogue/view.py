@@ -1,0 +1,289 @@
+"""A catalogue at one instant: its segments as one table, which rows live, and which of them pass a filter.
+
+Positions count the rows of all segments, dead ones too, in the manifest's order. A view never changes, and stays whole
+while segments are merged and deleted under it. It knows nothing about scores or indexes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt64
+
+from daybreak.errors import UserError, nearest
+from daybreak.systems.commerce.catalogue.manifest import MANIFEST, SEGMENTS, Manifest, read
+from daybreak.systems.commerce.catalogue.rows import Row, Where, known
+from daybreak.systems.commerce.catalogue.segment import Segment, keys_of
+
+KEPT = 8
+"""Filters whose survivors a view remembers."""
+NAMED = 10_000
+"""Above this many rows an unknown id is told without the nearest ones: comparing would take seconds."""
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """The rows that pass a filter."""
+
+    at: Int64[np.ndarray, " m"] | None
+    """Their positions, ascending; None for all that live."""
+    rows: int
+    note: str = ""
+    """Which condition let nothing through, where none did."""
+
+
+class View:
+    """A consistent reading of a catalogue."""
+
+    def __init__(self, manifest: Manifest, segments: Sequence[Segment], dead: Sequence[Bool[np.ndarray, " n"] | None]):
+        self.manifest = manifest
+        self.segments = list(segments)
+        self.dead = list(dead)
+        """For each segment which rows are dead; None for none."""
+        self.starts: Int64[np.ndarray, " s"] = np.cumsum([0, *(segment.rows for segment in segments)])
+        """The position of each segment's first row, and the end."""
+        self._kept: dict[Any, Survivors] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def rows(self) -> int:
+        """Rows that live."""
+        return self.manifest.live
+
+    @property
+    def end(self) -> int:
+        """Rows, dead ones too."""
+        return int(self.starts[-1])
+
+    @cached_property
+    def live(self) -> Bool[np.ndarray, " n"]:
+        """Which positions live."""
+        live = np.ones(self.end, bool)
+        for start, dead in zip(self.starts, self.dead, strict=False):
+            if dead is not None:
+                live[start : start + len(dead)] = ~dead
+        return live
+
+    @cached_property
+    def positions(self) -> Int64[np.ndarray, " m"]:
+        """The positions that live."""
+        return np.flatnonzero(self.live)
+
+    def split(self, at: Int64[np.ndarray, " m"]) -> Iterable[tuple[int, slice]]:
+        """For ascending positions: the segments they are in, and which of them are in each."""
+        cuts = np.searchsorted(at, self.starts)
+        for number in range(len(self.segments)):
+            if cuts[number] < cuts[number + 1]:
+                yield number, slice(int(cuts[number]), int(cuts[number + 1]))
+
+    def place(self, at: int) -> tuple[int, int]:
+        """The segment of a position, and its row there."""
+        number = int(np.searchsorted(self.starts, at, "right")) - 1
+        return number, int(at - self.starts[number])
+
+    def row(self, at: int) -> Row:
+        """The row at a position."""
+        number, within = self.place(at)
+        return self.segments[number].row(within)
+
+    def find(self, ids: Sequence[str]) -> Int64[np.ndarray, " q"]:
+        """The positions of the living rows with these ids; -1 where there is none."""
+        found = np.full(len(ids), -1, np.int64)
+        keys = keys_of(ids)
+        for number, segment in enumerate(self.segments):
+            dead = self.dead[number]
+            for which, at in zip(*segment.find(keys), strict=True):
+                if (dead is None or not dead[at]) and segment.row(at).id == ids[which]:
+                    found[which] = self.starts[number] + at
+        return found
+
+    def at(self, name: str) -> int:
+        """The position of an item. Raises `UserError` with the nearest ids where it is not there."""
+        (at,) = self.find([name])
+        if at < 0:
+            hint = (
+                nearest(name, [self.row(x).id for x in self.positions])
+                if self.rows <= NAMED
+                else "ids are taken letter by letter"
+            )
+            raise UserError(f"no item {name!r} is in the catalogue; {hint}")
+        return int(at)
+
+    def vectors(self, at: Int64[np.ndarray, " m"], space: str) -> Float32[np.ndarray, "m d"]:
+        """The vectors of some rows, at any positions in any order."""
+        out = np.empty((len(at), self.manifest.spaces[space]), np.float32)
+        order = np.argsort(at, kind="stable")
+        for number, part in self.split(at[order]):
+            out[order[part]] = self.segments[number].vectors[space][at[order[part]] - self.starts[number]]
+        return out
+
+    # Columns over all segments.
+
+    def _coded(self, name: str) -> tuple[Int32[np.ndarray, " n"], dict[str, int]]:
+        places: dict[str, int] = {}
+        codes = [np.empty(0, np.int32)]
+        for segment in self.segments:
+            words = segment.vocabulary[name]
+            mine = np.array([places.setdefault(word, len(places)) for word in words], np.int32)
+            codes.append(mine[getattr(segment, name)])
+        return np.concatenate(codes), places
+
+    @cached_property
+    def category(self) -> tuple[Int32[np.ndarray, " n"], dict[str, int]]:
+        """For each row its category as a number, and the number of each category."""
+        return self._coded("category")
+
+    @cached_property
+    def group(self) -> tuple[Int32[np.ndarray, " n"], dict[str, int]]:
+        """For each row its group as a number, and the number of each group."""
+        return self._coded("group")
+
+    @cached_property
+    def price(self) -> Float[np.ndarray, " n"]:
+        """For each row its price; NaN for none."""
+        return np.concatenate([np.empty(0), *(segment.price for segment in self.segments)])
+
+    @cached_property
+    def dhash(self) -> tuple[UInt64[np.ndarray, "n 4"], Bool[np.ndarray, " n"]]:
+        """For each row its difference hash, and whether it has one."""
+        hashes = [np.empty((0, 4), np.uint64), *(segment.dhash for segment in self.segments)]
+        return np.concatenate(hashes), np.concatenate([np.empty(0, bool), *(s.has_dhash for s in self.segments)])
+
+    @cached_property
+    def _postings(self) -> tuple[Int32[np.ndarray, " t"], Int64[np.ndarray, " v"], dict[tuple[str, str], int]]:
+        """Rows sorted by tag, where each tag's begin, and the number of each tag."""
+        places: dict[tuple[str, str], int] = {}
+        rows, codes = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        for start, segment in zip(self.starts, self.segments, strict=False):
+            words = [(group, value) for group, value in segment.vocabulary["tags"]]
+            mine = np.array([places.setdefault(word, len(places)) for word in words], np.int32)
+            at, code = segment.tagged
+            rows.append((at + start).astype(np.int32))
+            codes.append(mine[code])
+        code = np.concatenate(codes)
+        order = np.argsort(code, kind="stable")
+        begins = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(places)))]).astype(np.int64)
+        return np.concatenate(rows)[order], begins, places
+
+    @cached_property
+    def tags(self) -> dict[str, dict[str, int]]:
+        """Group -> value -> how many living rows have it."""
+        rows, begins, places = self._postings
+        counted: dict[str, dict[str, int]] = {}
+        for (group, value), place in places.items():
+            living = int(np.count_nonzero(self.live[rows[begins[place] : begins[place + 1]]]))
+            counted.setdefault(group, {})[value] = living
+        return counted
+
+    # Filters.
+
+    def where(self, where: Where | None) -> Survivors:
+        """The living rows that pass. Raises `UserError` for a category, tag, group or id that is not there."""
+        if where is None or where.empty:
+            return Survivors(None, self.rows)
+        with self._lock:
+            if (kept := self._kept.get(where.key)) is not None:
+                return kept
+        found = self._where(where)
+        with self._lock:
+            while len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[where.key] = found
+        return found
+
+    def _where(self, where: Where) -> Survivors:
+        passing, trail = self.live, [f"{self.rows} items"]
+        for words, mask in self._conditions(where):
+            passing = passing & mask
+            count = int(np.count_nonzero(passing))
+            trail.append(f"{words} leaves {count}")
+            if count == 0:
+                alone = int(np.count_nonzero(self.live & mask))
+                beside = f" ({alone} items have it, none of those left)" if alone and len(trail) > 2 else ""
+                return Survivors(np.empty(0, np.int64), 0, f"nothing passes the filter: {', '.join(trail)}{beside}")
+        at = np.flatnonzero(passing)
+        return Survivors(at, len(at))
+
+    def _conditions(self, where: Where) -> Iterable[tuple[str, Bool[np.ndarray, " n"]]]:
+        """Each condition in words, and the rows that it lets through. Checks all names before the first."""
+        for word in where.category:
+            known("category", word, self.category[1])
+        groups = list(self.tags) if where.tags else []
+        for group, values in where.tags.items():
+            known("tag group", group, groups)
+            for value in values:
+                known(group, value, self.tags[group])
+        for word in where.group:
+            known("group", word, self.group[1])
+        chosen = [self.at(name) for name in where.ids]
+        if where.category:
+            yield f"category {' or '.join(where.category)}", _any_of(*self.category, where.category)
+        for group, values in where.tags.items():
+            if values:
+                yield f"{group} {' or '.join(values)}", self._tagged(group, values)
+        if where.price not in (None, (None, None)):
+            low, high = where.price
+            with np.errstate(invalid="ignore"):
+                mask = ~np.isnan(self.price)
+                mask &= True if low is None else self.price >= low
+                mask &= True if high is None else self.price <= high
+            bounds = [f"from {low:g}" if low is not None else "", f"to {high:g}" if high is not None else ""]
+            yield " ".join(["price", *filter(None, bounds)]), mask
+        if where.group:
+            yield f"group {' or '.join(where.group)}", _any_of(*self.group, where.group)
+        if where.ids:
+            mask = np.zeros(self.end, bool)
+            mask[chosen] = True
+            yield f"{len(chosen)} given ids", mask
+
+    def _tagged(self, group: str, values: Iterable[str]) -> Bool[np.ndarray, " n"]:
+        rows, begins, places = self._postings
+        mask = np.zeros(self.end, bool)
+        for value in values:
+            place = places[group, value]
+            mask[rows[begins[place] : begins[place + 1]]] = True
+        return mask
+
+
+def _any_of(codes: Int32[np.ndarray, " n"], places: Mapping[str, int], words: Iterable[str]) -> Bool[np.ndarray, " n"]:
+    """Which rows have one of the words."""
+    wanted = np.zeros(len(places), bool)
+    wanted[[places[word] for word in words]] = True
+    passing: Bool[np.ndarray, " n"] = wanted[codes]
+    return passing
+
+
+def open_view(folder: Path, known: Mapping[str, Segment], manifest: Manifest | None = None) -> View:
+    """Read a catalogue as it is now, with the segments that are open already (name -> segment).
+
+    The writer may merge and delete what a manifest names between its reading and the opening of its files; then there
+    is a newer manifest, which is read instead.
+    """
+    for _ in range(100):
+        now = manifest or read(folder / MANIFEST)
+        try:
+            segments = [
+                known[part.name]
+                if part.name in known and known[part.name].vectors.keys() == now.spaces.keys()
+                else Segment(folder / SEGMENTS / part.name, now.spaces)
+                for part in now.parts
+            ]
+            dead = [read_mask(folder / SEGMENTS / part.name / part.mask, part.rows) if part.mask else None
+                    for part in now.parts]  # fmt: skip
+        except FileNotFoundError as error:
+            if manifest is not None or read(folder / MANIFEST).generation == now.generation:
+                raise UserError(f"the catalogue {folder} lacks {error.filename}; restore a copy") from error
+            continue
+        return View(now, segments, dead)
+    raise UserError(f"the catalogue {folder} changes faster than it can be read; try again")
+
+
+def read_mask(path: Path, rows: int) -> Bool[np.ndarray, " n"]:
+    """Which rows of a segment are dead. Raises FileNotFoundError where the file is gone."""
+    return np.unpackbits(np.load(path, allow_pickle=False), count=rows, bitorder="little").astype(bool)
