@@ -22,6 +22,7 @@ from daybreak.errors import UserError, nearest
 from daybreak.lab.codec import plain
 from daybreak.lab.config import build, describe, leaves, split_flags
 from daybreak.lab.home import Lab
+from daybreak.lab.limits import unknown
 from daybreak.lab.model import Action, Model
 from daybreak.lab.registry import locate, usual_name
 from daybreak.lab.system import System, resolve, system
@@ -54,18 +55,18 @@ def run_action(name: str, argv: Sequence[str]) -> None:
     model, cls, action = there[word]
     where = f"{name} {word}"
     if "--help" in rest or "-h" in rest:
-        print("\n".join(help_page(where, action, _limits(cls, usual_name(name, model), rest))))
+        print("\n".join(help_page(where, cls, action, _limits(cls, usual_name(name, model), rest))))
         return
-    flags = _flags(action)
+    flags = _flags(cls, action)
     given, left = split_flags(rest, flags, where)
     if left:
         raise UserError(f"{where}: unexpected {left[0]!r}; values are given by flags, as --{next(iter(flags))}")
-    own = {flag: given.pop(flag)[-1] for flag in OWN if flag in given}
+    own = {flag: given.pop(flag)[-1] for flag in [*OWN, *cls.resources] if flag in given}
     request = build(action.request, given, None, where)
     place = locate(Lab.existing(), own.get("model") or usual_name(name, model))
     if place.note:
         say(place.note)
-    loaded = cls.load(place.path)
+    loaded = cls.load(place.path).open(**{name: own[name] for name in cls.resources if name in own})
     _check_limits(request, loaded.describe(), where)
     say(f"{where}: {place.title}")
     out = Path(own.get("out", "out"))
@@ -106,9 +107,9 @@ def overview(found: System) -> list[str]:
     return lines
 
 
-def help_page(where: str, action: Action, limits: Mapping[str, Any]) -> list[str]:
+def help_page(where: str, cls: type[Model], action: Action, limits: Mapping[str, Any]) -> list[str]:
     """What `daybreak SYSTEM ACTION --help` prints: flags with type, range, text, and the limits of the weights."""
-    flags = _flags(action)
+    flags = _flags(cls, action)
     indent = max(len(flag) for flag in flags) + 6
     width = max(40, shutil.get_terminal_size((100, 24)).columns - indent - 2)
     lines = [f"daybreak {where}: {action.line}", ""]
@@ -175,12 +176,17 @@ class Written:
         return str(path)
 
 
-def _flags(action: Action) -> dict[str, FieldInfo]:
-    """The flags of an action: its request's fields, and our own two."""
+def _flags(cls: type[Model], action: Action) -> dict[str, FieldInfo]:
+    """The flags of an action: its request's fields, its model's resources, and our own two."""
     flags = leaves(action.request)
-    if taken := [flag for flag in OWN if flag in flags]:
+    resources = {
+        name: FieldInfo(annotation=Path, description=f"The {name} to open, by its folder.", default=Path())
+        for name in cls.resources
+    }
+    own = {**resources, **OWN}
+    if taken := [flag for flag in own if flag in flags]:
         raise TypeError(f"{action.request.__name__}.{taken[0]}: the command line needs this name, choose another")
-    return {**flags, **OWN}
+    return {**flags, **own}
 
 
 def _default(action: Action, flag: str, info: FieldInfo) -> str:
@@ -211,18 +217,9 @@ def _limits(cls: type[Model], usual: str, argv: Sequence[str]) -> dict[str, Any]
 
 def _check_limits(request: BaseModel, limits: Mapping[str, Any], where: str) -> None:
     """Refuse a word that these weights do not know: where `describe()` lists words under a field's name."""
-    for flag in leaves(type(request)):
-        known = limits.get(flag)
-        if not isinstance(known, (list, tuple)) or not known or not all(isinstance(word, str) for word in known):
-            continue
-        value: Any = request
-        for step in flag.split("."):
-            value = getattr(value, step, None)
-        for word in [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []:
-            if isinstance(word, str) and word and word not in known:
-                raise UserError(
-                    f"{where}: --{flag.replace('_', '-')}: these weights know no {word!r}; {nearest(word, known)}"
-                )
+    if found := unknown(request, limits):
+        flag, word, known = found
+        raise UserError(f"{where}: --{flag.replace('_', '-')}: these weights know no {word!r}; {nearest(word, known)}")
 
 
 def _import(found: System, target: str) -> Any:

@@ -12,6 +12,9 @@ from jaxtyping import Float
 from daybreak.errors import UserError
 from daybreak.media.base import Media
 
+MOST_SAMPLES = 2**27
+"""Of a file that is read, over its channels: what the largest WAV file holds. Silence packs a thousandfold."""
+
 
 class Audio(Media):
     """A sound: float32 samples in -1..1, "time" or "time 2", at a rate in Hz. As a file 16-bit WAV."""
@@ -49,7 +52,11 @@ class Audio(Media):
         import soundfile
 
         try:
-            samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+            with soundfile.SoundFile(io.BytesIO(data)) as file:
+                count = file.frames * file.channels
+                if count > MOST_SAMPLES:
+                    raise UserError(f"a sound of {count:,} samples is too long to hold; at most {MOST_SAMPLES:,}")
+                samples, rate = file.read(dtype="float32"), file.samplerate
         except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
             raise UserError(f"not a sound that can be read: {str(error).rstrip('.')}") from error
         return cls(samples, rate)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import base64
+import binascii
 import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -59,15 +61,46 @@ class Media(abc.ABC):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """In a request: an instance, or the file's bytes. Never a path: only the command line opens paths."""
-        from pydantic_core import core_schema
+        """In a request: an instance or the file's bytes; in JSON, the bytes in base64, both ways.
+
+        Never a path or an address: only the command line opens paths.
+        """
+        from pydantic_core import core_schema as schema
 
         def read(value: Any) -> Any:
             if isinstance(value, bytes):
+                if len(value) > cls.largest:
+                    size, most = len(value) / 2**20, cls.largest // 2**20
+                    raise ValueError(f"has {size:.0f} MiB; at most {most} MiB can be read")
                 try:
                     return cls.from_bytes(value)
                 except UserError as error:
                     raise ValueError(str(error)) from error
             return value
 
-        return core_schema.no_info_before_validator_function(read, core_schema.is_instance_schema(cls))
+        def decode(text: str) -> Any:
+            try:
+                return read(base64.b64decode(text, validate=True))
+            except binascii.Error as error:
+                said = f"takes the bytes of a {cls.suffix} file in base64, never a path or an address"
+                raise ValueError(said) from error
+
+        def encode(value: Any) -> Any:
+            return base64.b64encode(value.to_bytes()).decode() if isinstance(value, Media) else value
+
+        return schema.json_or_python_schema(
+            schema.no_info_after_validator_function(decode, schema.str_schema(max_length=cls._most_letters())),
+            schema.no_info_before_validator_function(read, schema.is_instance_schema(cls)),
+            serialization=schema.plain_serializer_function_ser_schema(encode, when_used="json"),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        """A string of base64, as JSON Schema 2020-12 and OpenAPI 3.0 each say it."""
+        words = {"contentEncoding": "base64", "contentMediaType": cls.mime, "format": "byte"}
+        return {"type": "string", **words, "maxLength": cls._most_letters()}
+
+    @classmethod
+    def _most_letters(cls) -> int:
+        """Letters of base64 that the largest file takes."""
+        return 4 * ((cls.largest + 2) // 3)

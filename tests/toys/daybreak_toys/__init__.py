@@ -6,5 +6,5 @@ system = System(
     name="toy",
     line="small recipes for tests",
     recipes={"mlp": "daybreak_toys.mlp:Mlp", "count": "daybreak_toys.count:Count"},
-    models={"mlp": "daybreak_toys.mlp:MlpModel"},
+    models={"mlp": "daybreak_toys.mlp:MlpModel", "server": "daybreak_toys.serving:Server"},
 )

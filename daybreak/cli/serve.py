@@ -1,0 +1,102 @@
+"""`daybreak serve`: registered models over HTTP, and `daybreak kiosk`: on one screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daybreak.cli.show import say
+from daybreak.errors import UserError, nearest
+from daybreak.lab.home import Lab
+
+if TYPE_CHECKING:
+    from daybreak.lab.ship.serve.named import Named
+
+
+def serve(
+    *models: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: Path | None = None,
+    resource: tuple[str, ...] = (),
+    most_seconds: float = 60.0,
+    most_mb: int = 64,
+    waiting: int = 64,
+) -> None:
+    """Serve models over HTTP: a route an action, from their types; a name's new version takes over by itself.
+
+    Args:
+        models: a registered model (music, music@3, music@production), a run or a folder; WORD=MODEL gives it another
+            word in addresses.
+        host: where to listen; anything but loopback needs a token.
+        port: where to listen; 0 takes a free one.
+        token_file: a file with the token, which its owner alone may read; else DAYBREAK_TOKEN.
+        resource: what a model needs beside its weights, as MODEL.NAME=PATH; may be given again.
+        most_seconds: that an action may take, or an event of a stream.
+        most_mb: megabytes of one request.
+        waiting: requests inside, a model; more are told to try again.
+    """
+    began = time.monotonic()
+    if "--help" in models or "-h" in models:
+        from daybreak.cli.front import show_help
+
+        return show_help(serve, "serve")
+    if not models:
+        raise UserError("serve: name what to serve, as in: daybreak serve music; daybreak registry ls lists models")
+    if unknown := [word for word in models if word.startswith("-")]:
+        flags = ("--host", "--port", "--token-file", "--resource", "--most-seconds", "--most-mb", "--waiting")
+        raise UserError(f"serve: unknown flag {unknown[0]}; {nearest(unknown[0], flags)}")
+    for name, value in {"--most-seconds": most_seconds, "--most-mb": most_mb, "--waiting": waiting}.items():
+        if not 0 < value < 1e6:
+            raise UserError(f"serve: {name} is more than 0 and less than a million, not {value}")
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"serve needs {error.name}, which is not installed: pip install 'daybreak[serve]'") from error
+    from daybreak.lab.ship.serve import Limits, Service
+    from daybreak.lab.ship.serve.guard import token
+    from daybreak.lab.ship.serve.run import bound, run
+
+    limits = Limits(seconds=most_seconds, places=waiting, megabytes=most_mb)
+    secret = token(token_file, host)
+    at = bound(host, port, limits.patience)
+    service = Service(named(models, resource), limits, secret)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}"
+
+    def ready() -> None:
+        for worker in service.workers:
+            actions = ", ".join(route.action.name for route in service.routes if route.worker is worker)
+            say(f"{where}/v1/{worker.named.slug}: {worker.named.current.title}: {actions}")
+        say(f"{where}/docs tells more; ready in {time.monotonic() - began:.1f} s")
+
+    run(service, at, ready)
+
+
+def named(models: Sequence[str], resource: Sequence[str]) -> list[Named]:
+    """The models that the words name, loaded, with their resources open."""
+    from daybreak.lab.ship.serve.named import Named
+
+    paths: dict[str, dict[str, str]] = {}
+    for text in resource:
+        way, equals, path = text.partition("=")
+        model, dot, name = way.rpartition(".")
+        if not (equals and dot and path):
+            raise UserError(f"--resource is MODEL.NAME=PATH, not {text!r}")
+        paths.setdefault(model, {})[name] = path
+    lab = Lab.existing()
+    found: list[Named] = []
+    for text in models:
+        word = text.partition("=")[0]
+        one = Named(lab, text, paths.get(word) or paths.get(word.partition("@")[0]))
+        if one.slug in [other.slug for other in found]:
+            raise UserError(f"{one.slug!r} is served already; give one another word: word={one.text}")
+        found.append(one)
+    words = {w for text in models for w in (text.partition("=")[0], text.partition("=")[0].partition("@")[0])}
+    if unknown := [model for model in paths if model not in words]:
+        raise UserError(f"--resource {unknown[0]}: no such model is served; {nearest(unknown[0], words)}")
+    return found
