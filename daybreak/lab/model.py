@@ -24,7 +24,7 @@ from daybreak.lab.system import resolve, systems, target_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from daybreak.lab.program import Program, Run
+    from daybreak.lab.program import Page, Program, Run
 
 FORMAT = 1
 
@@ -122,9 +122,8 @@ class Model:
         """From now on, answer by these instead of the programs of the same names: so is an export scored."""
         raise UserError(f"{type(self).__name__} cannot answer through exported programs: it defines no `through`")
 
-    @classmethod
-    def page(cls) -> Path | None:
-        """The JavaScript module that makes a page of the exported programs (docs/export.md); None shows a form."""
+    def page(self) -> Page | None:
+        """What `daybreak export --to page` shows of the programs; None shows a form of their tensors."""
         return None
 
     @classmethod

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,3 +52,14 @@ class Program:
     """Input -> output that it is in the next call: streaming state, a cache."""
     about: str = ""
     """One line for who calls it outside of Python."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a model's page shows, in place of a form of tensors."""
+
+    script: Path
+    """JavaScript that calls `daybreak.page(async (root, model) => ...)`: it fills the element `root` and calls the
+    programs by `model.run(program, inputs)`. It fetches nothing."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """JSON for the script, as `model.data`."""

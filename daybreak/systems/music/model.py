@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daybreak.errors import UserError
 from daybreak.lab.model import Model, Response, action
-from daybreak.lab.program import Program, Run
+from daybreak.lab.program import Page, Program, Run
 from daybreak.media import Media
 from daybreak.media.audio import Audio, Mp3
 from daybreak.media.midi import Midi
 from daybreak.media.svg import Svg
 from daybreak.media.synth import render
 from daybreak.systems.music import arrange, harmony, instruments, metrics, score
+from daybreak.systems.music import programs as exported
 from daybreak.systems.music import request as requests
 from daybreak.systems.music import source as source_
 from daybreak.systems.music import tokens as T
@@ -32,7 +33,6 @@ from daybreak.systems.music.decode import Sampling, decoder
 from daybreak.systems.music.extract import Extract, Extracted, extract
 from daybreak.systems.music.net import Decoder, NetConfig
 from daybreak.systems.music.pieces import Accompany, Combine, Continue, Infill
-from daybreak.systems.music.programs import programs, through
 from daybreak.systems.music.request import Compose, Sampled
 from daybreak.systems.music.source import Source, read
 
@@ -292,10 +292,13 @@ Styles that it was not taught, lyrics, drums, performance beyond its grid, and a
 
     def programs(self) -> dict[str, Program]:
         self._numbered("export")
-        return programs(self.net)
+        return exported.programs(self.net)
 
     def through(self, run: Mapping[str, Run]) -> None:
-        through(self.net, run)
+        exported.through(self.net, run)
+
+    def page(self) -> Page:
+        return exported.page(self.net, self.config.templates)
 
     def describe(self) -> dict[str, Any]:
         """What these weights were taught, by keyword."""

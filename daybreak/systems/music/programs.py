@@ -6,7 +6,8 @@ each of theirs. They know the network; what may be said next is the grammar's bu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from daybreak.lab.lake import Snapshot, Split
-from daybreak.lab.program import Axis, Inputs, Program, Run
+from daybreak.lab.program import Axis, Inputs, Page, Program, Run
 from daybreak.systems.music import context
 from daybreak.systems.music import tokens as T
+from daybreak.systems.music.compose import REACH, USUAL_REACH
 from daybreak.systems.music.data import clips, only_songs
 from daybreak.systems.music.net import Cache, Decoder
 
@@ -109,6 +111,25 @@ def programs(net: Decoder) -> dict[str, Program]:
     }  # fmt: skip
 
 
+def page(net: Decoder, templates: Sequence[Sequence[int]]) -> Page:
+    """The page that composes, with what its script must know of tokens and keywords."""
+    tokens = {
+        "pad": T.PAD, "eos": T.EOS, "bar": T.BAR, "position": T.POSITION, "pitch": T.PITCH, "velocity": T.VELOCITY,
+        "duration": T.DURATION, "chord": T.CHORD, "bass": T.BASS, "stream": T.STREAM, "no_chord": T.NO_CHORD,
+        "per_beat": T.PER_BEAT, "longest": T.LONGEST, "most_bars": T.MOST_BARS, "context": net.config.context,
+        "range_cuts": T.RANGE_CUTS, "offsets": T.OFFSETS.tolist(),
+    }  # fmt: skip
+    data = {
+        "tokens": tokens,
+        "fields": {name: list(values) for name, values in T.FIELDS.items()},
+        "templates": [list(row) for row in templates],
+        "beats": {name: metre.beats for name, metre in T.METRES.items()},
+        "quarters": {name: metre.quarters for name, metre in T.METRES.items()},
+        "reach": {**REACH, "usual": USUAL_REACH},
+    }
+    return Page(Path(__file__).parent / "page.js", data)
+
+
 def real_prefill(data: Snapshot, split: Split) -> Iterator[Inputs]:
     """Clips of the split's songs, whole."""
     for item in only_songs(data.split(split)):
@@ -141,8 +162,8 @@ def through(net: Decoder, run: Mapping[str, Run]) -> None:
 
     def forward(keywords: Tensor, tokens: Tensor, marks: Tensor | None = None) -> Tensor:
         assert marks is not None
-        rows = zip(keywords.split(1), tokens.split(1), marks.split(1), strict=True)
-        return torch.cat([run["prefill"](*row)[0] for row in rows])
+        rows = [slice(n, n + 1) for n in range(len(tokens))]
+        return torch.cat([run["prefill"](keywords[row], tokens[row], marks[row])[0] for row in rows])
 
     def extend(
         cache: Cache, tokens: Tensor, start: int, keywords: Tensor | None = None, marks: Tensor | None = None
@@ -161,4 +182,4 @@ def through(net: Decoder, run: Mapping[str, Run]) -> None:
             logits.append(said[:, -1])
         return torch.cat(logits)
 
-    net.forward, net.extend = forward, extend  # type: ignore[assignment, method-assign]
+    net.forward, net.extend = forward, extend  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daybreak.errors import UserError, nearest
 from daybreak.lab.model import Model, Request, Response, action
-from daybreak.lab.program import Program, Run
+from daybreak.lab.program import Page, Program, Run
 from daybreak.lab.system import resolve
 from daybreak.media.video import Video
 from daybreak.systems.rl.actor import ActingNet
@@ -25,6 +26,8 @@ RECIPES: Mapping[str, str] = {
     "search": "daybreak.systems.rl.search:Search",
 }
 """The four families of agents."""
+ON_PAGE = ("CartPole-v1", "Acrobot-v1")
+"""Environments that `page.js` knows."""
 
 
 class AgentConfig(BaseModel):
@@ -158,6 +161,11 @@ class Agent(Model):
         from daybreak.systems.rl.programs import through
 
         through(self.net, run)
+
+    def page(self) -> Page | None:
+        """It plays in the page where the page knows the environment; of others a form is shown."""
+        script = Path(__file__).parent / "page.js"
+        return Page(script, {"env": self.config.spec.name}) if self.config.spec.name in ON_PAGE else None
 
     @action
     def act(self, request: Act) -> Decision:

@@ -19,7 +19,7 @@ from daybreak.systems.rl.recipe import STARTS
 from daybreak.systems.rl.search import SearchNet
 from daybreak.systems.rl.spec import Spec
 
-COPIES, STEPS = 16, 24
+COPIES, STEPS = 16, 200
 """Copies of the environment that play for real inputs, and their steps. Batches take the first 1, 2, 4, 8 or 16."""
 BATCH = Axis("batch", 1, 256)
 DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "bool": torch.bool}
@@ -129,7 +129,7 @@ def played(net: ActingNet, spec: Spec, split: Split) -> Iterator[tuple[dict[str,
     try:
         stacker = Stacker(game.spec)
         seen, carry = stacker.first(game.reset(STARTS[split])), net.start(1, COPIES)
-        for t in range(STEPS * 4):
+        for t in range(STEPS):
             tensors = {name: torch.from_numpy(value)[None] for name, value in seen.items()}
             count = 2 ** (t % 5)
             if t % 4 == 0 or t < 8:

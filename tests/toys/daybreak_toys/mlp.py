@@ -11,6 +11,7 @@ from torch import nn
 
 from daybreak.lab.batches import Batch, Order
 from daybreak.lab.model import Model, Request, Response, action
+from daybreak.lab.program import Axis, Program
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
 from daybreak.media import Media
 
@@ -140,3 +141,14 @@ class MlpModel(Model):
     def predict(self, request: Ask) -> Answer:
         """Predict one value."""
         return Answer(y=self.net(torch.tensor(request.x)).item())
+
+    def programs(self) -> dict[str, Program]:
+        def real(data, split):
+            x, _ = points({"train": 3, "validation": 4, "test": 5}[split], 64)
+            yield from ({"x": x[n : n + 1 + n % 9]} for n in range(40))
+
+        example = {"x": torch.zeros(2, 16)}
+        return {"predict": Program(self.net, example, ("y",), real, {"x": {0: Axis("batch", 1, 64)}}, about="A value.")}
+
+    def through(self, run) -> None:
+        self.net.forward = lambda x: run["predict"](x[None] if x.ndim == 1 else x)[0]

@@ -68,6 +68,8 @@ class Exporter:
         self.model = Model.load(place.path)
         self.programs = programs_of(self.model)
         self.system, self.name = self.model._name()
+        self.made: set[str] = set()
+        """Folders that this exporter has written."""
         self._own_goal: float | None = None
 
     def run(self, targets: Sequence[str], precisions: Sequence[str] = ("fp32",)) -> list[Export]:
@@ -93,6 +95,7 @@ class Exporter:
                     manifest.update(eager_memory=memory, items=source)
                     write_json(into / publish.MANIFEST, plain(manifest))
                     path = publish.commit(into, self.folder, _folder(one.name, precision))
+                self.made.add(path.name)
                 made.append(Export(path, manifest))
         return made
 
@@ -168,7 +171,7 @@ class Exporter:
         """What torch takes to run the traced programs, and the proof that they are the model's."""
         with Session("eager", Path(sys.executable), work) as session:
             told = {
-                name: measure(session, name, program, inputs[name], own[name])
+                name: measure(session, name, program, inputs[name], own[name], repeats=1)
                 for name, program in self.programs.items()
             }
             memory = session.memory()

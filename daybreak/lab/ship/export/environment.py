@@ -87,7 +87,8 @@ def _made(wanted: Target, say: Callable[[str], None]) -> Path:
             say(f"making the environment of {wanted.name} in {place}; this happens once and takes minutes")
             shutil.rmtree(place, ignore_errors=True)  # of a making that died; the lock says that no other is at work
             venv.create(place, with_pip=True)
-            command = [binary, "-m", "pip", "install", "-q", "--no-deps", "-r", PINS / f"{wanted.name}.txt"]
+            pins = PINS / f"{wanted.name}.txt"
+            command: list[str | Path] = [binary, "-m", "pip", "install", "-q", "--no-deps", "-r", pins]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 shutil.rmtree(place, ignore_errors=True)

@@ -21,7 +21,7 @@ from daybreak.lab.ship.export.trace import lengths
 
 BOUND = 1e-4
 """The largest difference in fp32."""
-REPEATS = 5
+REPEATS = 3
 """Runs of each input; the fastest counts, the others are the machine's."""
 
 
@@ -82,10 +82,12 @@ def eager(program: Program, real: Sequence[Inputs]) -> Eager:
     return Eager(tuple(outputs), tuple(took))
 
 
-def measure(session: Session, name: str, program: Program, real: Sequence[Inputs], own: Eager) -> dict[str, Any]:
+def measure(
+    session: Session, name: str, program: Program, real: Sequence[Inputs], own: Eager, repeats: int = REPEATS
+) -> dict[str, Any]:
     """Parity and latency of one program: what its manifest says."""
     session.call(name, list(real[0].values()))  # the first call loads and plans
-    answers = [session.call(name, list(given.values()), REPEATS) for given in real]
+    answers = [session.call(name, list(given.values()), repeats) for given in real]
     outputs = [
         compared(output, [want[n] for want in own.outputs], [got.outputs[n] for got in answers])
         for n, output in enumerate(program.outputs)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +83,8 @@ class Session:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # what it never read
+                    pipe.close()
 
     def call(self, program: str, inputs: Sequence[Tensor], repeat: int = 1) -> Answer:
         """Run a program. Raises `UserError` where the target cannot."""

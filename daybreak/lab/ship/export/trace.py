@@ -26,7 +26,7 @@ from daybreak.lab.system import resolve, system
 
 LEAST = 32
 """Real inputs on which parity is measured."""
-SEEN = 256
+SEEN = 128
 """Real inputs that are looked at for the shortest and the longest."""
 EMBEDDED = 400
 """Items of a system's own that are taken where there is no other."""

@@ -57,7 +57,8 @@ def exported(about: dict[str, Any], name: str) -> Any:
         raise
     assert made is not None
     graph = made.model_proto
-    for node in (*graph.graph.node, *graph.graph.initializer, *graph.graph.value_info):
+    told: list[Any] = [*graph.graph.node, *graph.graph.initializer, *graph.graph.value_info]
+    for node in told:
         del node.metadata_props[:]  # stack traces and paths of this machine
         node.doc_string = ""
     for function in graph.functions:
@@ -104,15 +105,21 @@ def eight(graph: Any, about: dict[str, Any], folder: Path) -> Any:
     try:
         quant_pre_process(str(before), str(ready), skip_symbolic_shape=True)
         quantize_static(
-            str(ready), str(after), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            str(ready), str(after), Reader(), quant_format=QuantFormat.QDQ, per_channel=_flat(graph),
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Gemm", "Conv", "Gather"],
-            extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": False},
+            extra_options={"MatMulConstBOnly": True, "QDQDisableWeightAdjustForInt32Bias": True},
         )  # fmt: skip
         return onnx.load(after)
     finally:
         for path in (before, ready, after):
             path.unlink(missing_ok=True)
+
+
+def _flat(graph: Any) -> bool:
+    """Whether every weight of a product is a matrix. The runtime's kernel takes scales by channel of those alone."""
+    ranks = {weight.name: len(weight.dims) for weight in graph.graph.initializer}
+    return all(ranks.get(node.input[1], 2) == 2 for node in graph.graph.node if node.op_type in ("MatMul", "Gemm"))
 
 
 def share(graphs: dict[str, Any], folder: Path) -> None:
