@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from daybreak.lab.ship import export as room
 from daybreak.lab.ship.export import environment, publish
 from daybreak.lab.ship.export.parity import compared
 from daybreak.lab.ship.export.session import Session
-from daybreak.lab.ship.export.trace import real, trace
+from daybreak.lab.ship.export.trace import fixed, real, trace
 from daybreak.lab.train import train
 
 
@@ -241,6 +242,17 @@ def test_real_inputs_hold_the_shortest_and_the_longest(lab):
 def test_too_few_or_too_long_real_inputs_are_refused(lab, lengths, said):
     with pytest.raises(UserError, match=said):
         real("p", program_of(lengths), Snapshot.none(lab, "toy"), ("test",))
+
+
+def test_where_a_target_has_no_varying_axes_they_are_one_long_or_it_says_which_cannot_be(lab):
+    one = program_of(range(3, 40))
+    with pytest.raises(UserError, match=r"litert has no axes .* x of program 'p' has one \(time, 2 to 50\)"):
+        fixed("p", one, "litert")
+    one = replace(one, dynamic={"x": {1: Axis("time", 1, 50)}})
+    static = fixed("p", one, "litert")
+    assert (static.example["x"].shape, static.dynamic) == ((1, 1), {})
+    found = real("p", static, Snapshot.none(lab, "toy"), ("test",))
+    assert {tuple(inputs["x"].shape) for inputs in found} == {(1, 1)}
 
 
 def test_what_cannot_be_traced_is_named(tmp_path):

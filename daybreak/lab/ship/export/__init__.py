@@ -20,6 +20,7 @@ from daybreak.lab.codec import plain
 from daybreak.lab.home import Lab, write_json
 from daybreak.lab.lake import Snapshot
 from daybreak.lab.model import Model
+from daybreak.lab.program import Inputs
 from daybreak.lab.registry.place import Place
 from daybreak.lab.registry.store import now
 from daybreak.lab.ship.export import publish
@@ -27,7 +28,7 @@ from daybreak.lab.ship.export.environment import TARGETS, Target, python, target
 from daybreak.lab.ship.export.goal import Judge
 from daybreak.lab.ship.export.parity import BOUND, Eager, eager, failures, measure
 from daybreak.lab.ship.export.session import Session, convert
-from daybreak.lab.ship.export.trace import Traced, held_out, programs_of, real, trace
+from daybreak.lab.ship.export.trace import Traced, fixed, held_out, programs_of, real, trace
 from daybreak.lab.system import target_of
 
 __all__ = ["TARGETS", "Differs", "Export", "Exporter", "exports_of", "finish", "target"]
@@ -46,6 +47,18 @@ class Export:
 
     path: Path
     manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Programs traced, with their real inputs and the model's own answers."""
+
+    work: Path
+    traced: dict[str, Traced]
+    inputs: dict[str, list[Inputs]]
+    own: dict[str, Eager]
+    memory: int
+    """Bytes that torch took to run them."""
 
 
 class Exporter:
@@ -81,18 +94,17 @@ class Exporter:
         pythons = {one.name: python(one, self.say) for one, _ in wanted}
         made = []
         with TemporaryDirectory(prefix="daybreak-export-") as scratch, self._data() as (data, source):
-            work = Path(scratch)
-            traced = {name: trace(name, program, work) for name, program in self.programs.items()}
-            inputs = {name: real(name, p, data, ("test", "validation")) for name, p in self.programs.items()}
-            own = {name: eager(program, inputs[name]) for name, program in self.programs.items()}
-            memory = self._eager_memory(work, inputs, own)
-            if any(precision == "int8" for _, precision in wanted):
-                self._calibrate(work, data)
+            ready: dict[bool, Ready] = {}
             for one, precision in wanted:
                 self.say(f"{self.place.title} -> {one.name} {precision}")
+                if one.dynamic not in ready:
+                    ready[one.dynamic] = self._ready(one, Path(scratch), data)
+                at = ready[one.dynamic]
+                if precision == "int8":
+                    _calibrate(at, data)
                 with publish.making(self.folder, _folder(one.name, precision)) as into:
-                    manifest = self._one(one, precision, pythons[one.name], traced, inputs, own, into, data)
-                    manifest.update(eager_memory=memory, items=source)
+                    manifest = self._one(one, precision, pythons[one.name], at, into, data)
+                    manifest.update(eager_memory=at.memory, items=source)
                     write_json(into / publish.MANIFEST, plain(manifest))
                     path = publish.commit(into, self.folder, _folder(one.name, precision))
                 self.made.add(path.name)
@@ -100,19 +112,17 @@ class Exporter:
         return made
 
     def _one(
-        self, one: Target, precision: str, interpreter: Path, traced: dict[str, Traced], inputs: dict[str, Any],
-        own: dict[str, Eager], into: Path, data: Snapshot,
-    ) -> dict[str, Any]:  # fmt: skip
-        work = next(iter(traced.values())).path.parent
+        self, one: Target, precision: str, interpreter: Path, at: Ready, into: Path, data: Snapshot
+    ) -> dict[str, Any]:
         job = {
             "folder": str(into),
             "precision": precision,
             "programs": {
                 name: {
-                    "pt2": str(t.path), "calibration": str(work / f"{name}.npz"), "inputs": list(t.program.example),
+                    "pt2": str(t.path), "calibration": str(at.work / f"{name}.npz"), "inputs": list(t.program.example),
                     "outputs": list(t.program.outputs),
                 }
-                for name, t in traced.items()
+                for name, t in at.traced.items()
             },
         }  # fmt: skip
         made = convert(one.name, interpreter, job)
@@ -122,14 +132,15 @@ class Exporter:
             "target": one.name, "precision": precision, "created": now(), "bytes": publish.size(into), "made": made,
             "code": {key: code[key] for key in ("commit", "dirty") if key in code},
             "hardware": {key: hardware[key] for key in ("cpu", "cores") if key in hardware},
-            "programs": {name: t.about() for name, t in traced.items()},
+            "programs": {name: t.about() for name, t in at.traced.items()},
         }  # fmt: skip
         if not one.runs:
             self.say(f"{one.name} cannot run here: its parity is not measured")
             return {**manifest, "parity": "not measured: the target does not run on this machine"}
         with Session(one.name, interpreter, into) as session:
-            for name, program in self.programs.items():
-                manifest["programs"][name].update(measure(session, name, program, inputs[name], own[name]))
+            for name, t in at.traced.items():
+                told = measure(session, name, t.program, at.inputs[name], at.own[name])
+                manifest["programs"][name].update(told)
             manifest["memory"] = session.memory()
             if precision == "fp32":
                 if wrong := failures(manifest["programs"], BOUND):
@@ -167,23 +178,33 @@ class Exporter:
         snapshot = str(json.loads(record.read_text())["snapshot"]) if record.is_file() else ""
         return held_out(self.lab, self.system, snapshot)
 
-    def _eager_memory(self, work: Path, inputs: dict[str, Any], own: dict[str, Eager]) -> int:
-        """What torch takes to run the traced programs, and the proof that they are the model's."""
+    def _ready(self, one: Target, scratch: Path, data: Snapshot) -> Ready:
+        """Trace the programs and run the model itself, once for all targets of one kind."""
+        work = scratch / ("dynamic" if one.dynamic else "fixed")
+        work.mkdir()
+        programs = self.programs
+        if not one.dynamic:
+            programs = {name: fixed(name, program, one.name) for name, program in programs.items()}
+        traced = {name: trace(name, program, work) for name, program in programs.items()}
+        inputs = {name: real(name, program, data, ("test", "validation")) for name, program in programs.items()}
+        own = {name: eager(program, inputs[name]) for name, program in programs.items()}
         with Session("eager", Path(sys.executable), work) as session:
             told = {
                 name: measure(session, name, program, inputs[name], own[name], repeats=1)
-                for name, program in self.programs.items()
+                for name, program in programs.items()
             }
             memory = session.memory()
         if wrong := failures(told, BOUND):
             raise Differs(f"{self.place.title} is not exported: what was traced differs: {'; '.join(wrong)}")
-        return memory
+        return Ready(work, traced, inputs, own, memory)
 
-    def _calibrate(self, work: Path, data: Snapshot) -> None:
-        for name, program in self.programs.items():
-            found = real(name, program, data, ("train",), CALIBRATION)
-            held = {f"{n}/{key}": x.numpy() for n, one in enumerate(found) for key, x in one.items()}
-            np.savez(work / f"{name}.npz", **held)  # type: ignore[arg-type]
+
+def _calibrate(at: Ready, data: Snapshot) -> None:
+    """Write the inputs on which int8 is calibrated beside the traced programs."""
+    for name, t in at.traced.items():
+        found = real(name, t.program, data, ("train",), CALIBRATION)
+        held = {f"{n}/{key}": x.numpy() for n, one in enumerate(found) for key, x in one.items()}
+        np.savez(at.work / f"{name}.npz", **held)  # type: ignore[arg-type]
 
 
 def exports_of(lab: Lab | None, place: Place, out: Path | None) -> Path:

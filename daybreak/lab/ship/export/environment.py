@@ -35,6 +35,8 @@ class Target:
     runs: bool = True
     """Whether what it makes can run here; parity is measured only then."""
     precisions: tuple[str, ...] = ("fp32",)
+    dynamic: bool = True
+    """Whether it has axes whose length varies. Without, such an axis is fixed at 1."""
 
 
 TARGETS = {
@@ -45,7 +47,7 @@ TARGETS = {
             precisions=("fp32", "fp16", "int8"),
         ),
         Target("executorch", "ExecuTorch with XNNPACK: phones and small machines", precisions=("fp32", "int8")),
-        Target("litert", "LiteRT (TensorFlow Lite): Android"),
+        Target("litert", "LiteRT (TensorFlow Lite): Android", dynamic=False),
         Target("coreml", "Core ML: iOS and macOS", runs=sys.platform == "darwin", precisions=("fp32", "fp16")),
     )
 }  # fmt: skip

@@ -70,9 +70,7 @@ def table(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "ms": _rounded(program.get("latency_ms")),
             "eager ms": _rounded(program.get("eager_ms")),
             "largest difference": _worst(program),
-            one["goal"]["name"] if one.get("goal") else "goal": _rounded(one["goal"]["value"])
-            if one.get("goal")
-            else "",
+            "goal": _goal(one.get("goal")),
         }
         for one in told
         for name, program in one["programs"].items()
@@ -102,6 +100,13 @@ def size(folder: Path) -> int:
 def _worst(program: Mapping[str, Any]) -> Any:
     found = [number(one["worst"]) for one in program.get("parity", ())]
     return f"{max(found):.1e}" if found else "not run here"
+
+
+def _goal(goal: Mapping[str, Any] | None) -> str:
+    if not goal:
+        return ""
+    gate = "no gate" if goal["gate"] is None else f"gate {number(goal['gate']):.4g}"
+    return f"{goal['name']} {number(goal['value']):.4g} (eager {number(goal['eager']):.4g}, {gate})"
 
 
 def _rounded(value: Any) -> Any:

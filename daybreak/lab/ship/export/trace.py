@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,33 @@ def trace(name: str, program: Program, folder: Path) -> Traced:
     finally:
         program.module.train(training)
     return Traced(name, program, path)
+
+
+def fixed(name: str, program: Program, what: str) -> Program:
+    """The program with every axis that varies fixed at 1, for a target that has none such.
+
+    Raises `UserError` where an axis cannot be 1 long, as a cache that grows.
+    """
+
+    def cut(given: Inputs) -> Inputs:
+        out = dict(given)
+        for key, axes in program.dynamic.items():
+            for place in axes:
+                out[key] = out[key].narrow(place, 0, 1).contiguous()
+        return out
+
+    for key, axes in program.dynamic.items():
+        for axis in axes.values():
+            if axis.low > 1:
+                raise UserError(
+                    f"{what} has no axes whose length varies, and {key} of program {name!r} has one ({axis.name}, "
+                    f"{axis.low} to {axis.high}); leave {what} out of --to"
+                )
+
+    def inputs(data: Snapshot, split: Split) -> Iterator[Inputs]:
+        return map(cut, program.inputs(data, split))
+
+    return replace(program, example=cut(program.example), inputs=inputs, dynamic={})
 
 
 @contextmanager

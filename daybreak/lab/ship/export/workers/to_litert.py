@@ -23,7 +23,7 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     for name, about in job["programs"].items():
         traced = torch.export.load(about["pt2"])
         module, (args, _) = traced.module(), traced.example_inputs
-        made = made.signature(name, module, args, dynamic_shapes=_shapes(traced))
+        made = made.signature(name, module, args)
     try:
         made.convert().export(str(folder / FILE))
     except Exception as error:
@@ -34,25 +34,6 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise
     versions = {name: version(name) for name in ("torch", "litert-torch", "ai-edge-litert")}
     return {"versions": versions, "inputs": "args_N in order", "outputs": "output_N in order"}
-
-
-def _shapes(traced: Any) -> Any:
-    """The dynamic axes of a traced program, under their bounds."""
-    values = {node.name: node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"}
-    dims: dict[str, Any] = {}
-    axes: list[dict[int, Any]] = []
-    for name in traced.graph_signature.user_inputs:
-        found = {}
-        for place, size in enumerate(values[name].shape):
-            if isinstance(size, int):
-                continue
-            symbol = str(size)
-            if symbol not in dims:
-                bounds = traced.range_constraints[size.node.expr]
-                dims[symbol] = torch.export.Dim(f"axis{len(dims)}", min=int(bounds.lower), max=int(bounds.upper))
-            found[place] = dims[symbol]
-        axes.append(found)
-    return tuple(axes) if any(axes) else None
 
 
 def load(folder: Path, program: str) -> Runner:
