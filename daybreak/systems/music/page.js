@@ -235,8 +235,9 @@ daybreak.page(async (root, model) => {
         await new Promise(resolve => setTimeout(resolve));
       });
       const took = ((performance.now() - begun) / 1000).toFixed(1);
-      says.textContent = ["role", "genre", "key", "metre", "bars", "bpm"].map(n => value(clip.row, n))
-        .filter(v => v !== null).map(words).join(", ") + `; ${clip.notes.length} notes in ${took} s`;
+      says.textContent = ["role", "genre", "key", "metre"].map(n => value(clip.row, n)).filter(v => v !== null).map(words)
+        .concat(`${value(clip.row, "bars")} bars`, `${value(clip.row, "bpm")} bpm`).join(", ")
+        + `; ${clip.notes.length} notes in ${took} s`;
       root.querySelector("#roll").innerHTML = roll(clip);
       form.elements.seed.value = seed + 1;
       for (const name of ["play", "stop", "save"]) button(name).disabled = false;
