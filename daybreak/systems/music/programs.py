@@ -44,12 +44,10 @@ class Prefill(nn.Module):
         net, count, time = self.net, keywords.shape[1], tokens.shape[1]
         hidden = net._embedded(tokens, marks, keywords)
         places = torch.arange(-count, time, device=tokens.device)
-        seen = places[None] <= places[:, None]
         if net.config.keywords == "set":
-            seen = seen | ((places[None] < 0) & (places[:, None] < 0))
-            places = places.clamp(min=-1) + 1  # the keywords stand at 0, the stream begins at 1
-        else:
-            places = places + count
+            places = places.clamp(min=-1)  # the keywords stand at one place and see one another
+        seen = places[None] <= places[:, None]
+        places = places + (1 if net.config.keywords == "set" else count)
         turn = net.cos[places], net.sin[places]
         keys, values = [], []
         for block in net.blocks:

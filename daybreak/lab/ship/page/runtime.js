@@ -70,7 +70,7 @@ const daybreak = (() => {
     ort.env.wasm.wasmPaths = {mjs: url("runtime.mjs")};
     const weights = found["weights.bin"];
     for (const name of Object.keys(about.programs)) {
-      const options = {executionProviders: ["wasm"], graphOptimizationLevel: "all"};
+      const options = {executionProviders: ["wasm"], graphOptimizationLevel: "basic"};
       if (weights) options.externalData = [{path: "weights.bin", data: weights}];
       sessions[name] = await ort.InferenceSession.create(found[name + ".onnx"], options);
     }

@@ -29,8 +29,10 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
                 outputs=[ct.TensorType(name=output) for output in about["outputs"]],
             )
         except Exception as error:
-            if found := re.search(r"(?:Unsupported fx node|for (?:op|function)|op) '?([\w.:]+)'? not", str(error)):
-                raise Lacking(found[1], name) from error
+            if found := re.search(
+                r"Unsupported fx node \S+, kind ([\w.:]+)|op(?:erator)? '?([\w.:]+)'? not", str(error)
+            ):
+                raise Lacking(found[1] or found[2], name) from error
             raise
         made.save(str(folder / f"{name}.mlpackage"))
     return {"versions": {"torch": torch.__version__, "coremltools": version("coremltools")}}
