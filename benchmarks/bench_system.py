@@ -16,6 +16,7 @@ system = System(
     name="bench",
     line="small recipes to measure the lab with",
     recipes={"mlp": "bench_mlp:Mlp", "clips": "bench_clips:Clips", "job": "bench_job:Job"},
+    models={"served": "bench_served:Served"},
 )
 
 

@@ -12,7 +12,7 @@ from daybreak.errors import UserError, nearest
 from daybreak.lab.home import Lab
 
 if TYPE_CHECKING:
-    from daybreak.lab.ship.serve.named import Named
+    from daybreak.lab.ship.named import Named
 
 
 def serve(
@@ -79,7 +79,7 @@ def serve(
 
 def named(models: Sequence[str], resource: Sequence[str]) -> list[Named]:
     """The models that the words name, loaded, with their resources open."""
-    from daybreak.lab.ship.serve.named import Named
+    from daybreak.lab.ship.named import Named
 
     paths: dict[str, dict[str, str]] = {}
     for text in resource:
@@ -99,4 +99,83 @@ def named(models: Sequence[str], resource: Sequence[str]) -> list[Named]:
     words = {w for text in models for w in (text.partition("=")[0], text.partition("=")[0].partition("@")[0])}
     if unknown := [model for model in paths if model not in words]:
         raise UserError(f"--resource {unknown[0]}: no such model is served; {nearest(unknown[0], words)}")
+    return found
+
+
+def kiosk(
+    *models: str,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    token_file: Path | None = None,
+    resource: tuple[str, ...] = (),
+    open: bool = False,
+) -> None:
+    """Show models on one screen: forms from their types, their stories, and what visitors give back.
+
+    Args:
+        models: as for serve; without any, every registered model and those that come with a system.
+        host: where to listen; anything but loopback needs a token, with which visitors log in as "kiosk".
+        port: where to listen; 0 takes a free one.
+        token_file: a file with the token, which its owner alone may read; else DAYBREAK_TOKEN.
+        resource: what a model needs beside its weights, as MODEL.NAME=PATH; may be given again.
+        open: show it in a browser.
+    """
+    if "--help" in models or "-h" in models:
+        from daybreak.cli.front import show_help
+
+        return show_help(kiosk, "kiosk")
+    if unknown := [word for word in models if word.startswith("-")]:
+        flags = ("--host", "--port", "--token-file", "--resource", "--open")
+        raise UserError(f"kiosk: unknown flag {unknown[0]}; {nearest(unknown[0], flags)}")
+    from importlib.util import find_spec
+
+    for package in ("gradio", "uvicorn", "prometheus_client"):
+        if find_spec(package) is None:
+            raise UserError(f"the kiosk needs {package}, which is not installed: pip install 'daybreak[kiosk]'")
+    from daybreak.lab.ship.serve.guard import token
+    from daybreak.lab.ship.serve.run import bound
+
+    secret = token(token_file, host)
+    at = bound(host, port)
+    lab = Lab.existing()
+    found = named(models, resource) if models else everything(lab, resource)
+    from daybreak.lab.ship.kiosk.run import run, settings
+    from daybreak.lab.ship.kiosk.screen import Kiosk
+
+    screen = Kiosk(lab, found, settings(lab))
+    screen.say = say
+    where = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}"
+
+    def ready() -> None:
+        say(f"{where}: {', '.join(one.current.title for one in found)}")
+        if open:
+            import webbrowser
+
+            webbrowser.open(where)
+
+    run(screen, at, ready, secret)
+
+
+def everything(lab: Lab | None, resource: Sequence[str]) -> list[Named]:
+    """Every registered model, and those that come with an installed system; one that cannot be loaded is told."""
+    from daybreak.lab.registry import models as registered
+    from daybreak.lab.registry import shipped, usual_name
+    from daybreak.lab.system import systems
+
+    words = dict.fromkeys(registered(lab) if lab is not None else [])
+    for name, system in systems().items():
+        for model in system.models:
+            try:
+                if shipped(name, model) is not None:
+                    words[usual_name(name, model)] = None
+            except ModuleNotFoundError:
+                continue
+    found = []
+    for text in words:
+        try:
+            found += named([text], [one for one in resource if one.partition(".")[0] == text])
+        except (UserError, ModuleNotFoundError) as error:
+            say(f"{text} is left out: {error}")
+    if not found:
+        raise UserError("there is no model to show; daybreak registry add registers one")
     return found

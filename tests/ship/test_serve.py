@@ -61,6 +61,10 @@ def test_each_action_is_a_route_and_the_answer_says_which_version_gave_it(toy, f
     assert len(answer.headers["x-request-id"]) == 16
 
 
+def test_a_whole_number_may_be_written_with_a_point_as_its_schema_says(toy):
+    assert toy.post("toy/count", {"to": 2.0, "pause": 0}).text.count('data: {"n"') == 2
+
+
 def test_media_come_and_go_as_base64_or_as_the_parts_of_a_form(toy):
     asked = {"word": "yes", "kind": "twice", "letter": coded("oh "), "style": {"loud": True}}
     answer = toy.post("toy/say", asked).json()
@@ -76,6 +80,7 @@ def test_media_come_and_go_as_base64_or_as_the_parts_of_a_form(toy):
         ("scale", {"x": "3"}, 422, "x: it should be a valid number"),
         ("scale", {}, 422, "x: Field required"),
         ("scale", {"x": 3, "z": 1}, 422, "unknown field 'z'"),
+        ("count", {"to": 2.5}, 422, "to: it should be a valid integer"),
         ("scale", {"x": 1e9}, 422, "less than or equal to 1000"),
         ("scale", [1], 422, "the request: "),
         ("say", {"word": "maybe"}, 422, "word: these weights know no 'maybe'; there is: no, yes"),
@@ -86,9 +91,9 @@ def test_media_come_and_go_as_base64_or_as_the_parts_of_a_form(toy):
         ("say", {"letter": coded(b"a" * (2**20 + 1))}, 422, "at most"),
         ("say", {"tags": ["a"] * 5}, 422, "tags: "),
         ("say", {"style": {"laud": True}}, 422, "unknown field 'style.laud'; did you mean style.loud?"),
-        ("wait", {"fault": "refuse"}, 422, "this cannot be done"),
-        ("look", {"x": 1}, 422, "no book is open"),
-        ("count", {"to": 3, "fail": 0}, 422, "no further than 0"),
+        ("wait", {"fault": "refuse"}, 409, "this cannot be done"),
+        ("look", {"x": 1}, 409, "no book is open"),
+        ("count", {"to": 3, "fail": 0}, 409, "no further than 0"),
     ],
 )
 def test_a_mistake_is_one_line_with_what_would_work(toy, path, body, status, said):
@@ -192,7 +197,7 @@ def test_a_client_that_leaves_stops_what_runs_for_it(toy):
 def test_a_request_that_takes_too_long_is_stopped_and_told(folder):
     with running(None, f"toy={folder}", seconds=0.3) as service:
         Server.stopped.clear()
-        assert service.refused("toy/wait", {"seconds": 30}) == (422, "wait took longer than 0.3 s; ask for less")
+        assert service.refused("toy/wait", {"seconds": 30}) == (409, "wait took longer than 0.3 s; ask for less")
         until(lambda: "wait" in Server.stopped, 5)
         assert service.post("toy/scale", {"x": 1}).status_code == 200
 

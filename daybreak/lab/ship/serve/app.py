@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from daybreak.errors import nearest
+from daybreak.lab.ship.named import Named
 from daybreak.lab.ship.serve import exchange
 from daybreak.lab.ship.serve.describe import document, page
 from daybreak.lab.ship.serve.exchange import Events, Refusal, Whole, watched
 from daybreak.lab.ship.serve.guard import Guard
 from daybreak.lab.ship.serve.measures import Log, Measures
-from daybreak.lab.ship.serve.named import Named
 from daybreak.lab.ship.serve.socket import talk
 from daybreak.lab.ship.serve.wire import FORM, JSON, Refused, Wire
 from daybreak.lab.ship.serve.worker import Answer, Worker

@@ -23,7 +23,8 @@ ERRORS = {
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "Neither JSON nor a form.",
-    "422": "The request does not fit the types, or the model says no to it, or it took too long.",
+    "409": "The request fits the types, but this model cannot do it, or not within the time.",
+    "422": "The request does not fit the types.",
     "500": "The action failed inside.",
     "503": "Too many requests are waiting; Retry-After says when to try again.",
 }
@@ -65,8 +66,13 @@ def _operation(route: Route, schemas: dict[str, Any], token: bool) -> dict[str, 
         content[FORM] = {"schema": form_schema(asked, route.wire.media)}
     headers = {"Daybreak-Model": {"description": "The version that answered.", "schema": {"type": "string"}}}
     if route.action.streams:
-        said = "Each event is an answer, by the schema in x-event; then an event `end`, or `error` with its line."
-        answer: dict[str, Any] = {EVENTS: {"schema": {"type": "string", "description": said, "x-event": answered}}}
+        said = "Each event is an answer; then comes an event `end`, or `error` with its line."
+        last = {"type": "object", "maxProperties": 0}
+        kinds = {"anyOf": [answered, {"$ref": "#/components/schemas/Error"}, last]}
+        data = {"type": "string", "contentMediaType": JSON, "contentSchema": kinds}
+        name = {"type": "string", "enum": ["message", "end", "error"]}
+        event = {"type": "object", "properties": {"event": name, "data": data}, "required": ["data"]}
+        answer: dict[str, Any] = {EVENTS: {"schema": {**event, "description": said}}}
     else:
         answer = {JSON: {"schema": answered}}
     errors = {**ERRORS, **({"401": "The token is missing or wrong."} if token else {})}
@@ -76,7 +82,7 @@ def _operation(route: Route, schemas: dict[str, Any], token: bool) -> dict[str, 
         "summary": route.action.line,
         "description": f"At most {route.most:,} bytes.",
         "tags": [route.slug],
-        "requestBody": {"required": bool(asked.get("required")) or True, "content": content},
+        "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {"description": "The answer.", "content": answer, "headers": headers},
             **{status: {"description": said, "content": refused} for status, said in sorted(errors.items())},

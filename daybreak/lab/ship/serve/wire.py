@@ -68,7 +68,10 @@ class Wire:
         if kind.partition(";")[0].strip().lower() == FORM:
             body = self._form(body, kind)
         try:
-            request = self.action.request.model_validate_json(body, strict=True)
+            try:
+                request = self.action.request.model_validate_json(body, strict=True)
+            except ValidationError as error:
+                request = self.action.request.model_validate_json(_whole(body, error), strict=True)
         except ValidationError as error:
             raise self._refused(error) from None
         if self.floats and (where := infinite(request)):
@@ -194,8 +197,8 @@ def short(word: str) -> str:
 
 
 def refused(error: UserError) -> Refused:
-    """An action's own "no", as HTTP says it."""
-    return Refused(422, one_line(str(error), 1000))
+    """An action's own "no": the request fits the types, and this model, as it is, cannot do it."""
+    return Refused(409, one_line(str(error), 1000))
 
 
 def form_schema(asked: JsonSchemaValue, media: Mapping[str, type[Media]]) -> JsonSchemaValue:
@@ -206,7 +209,30 @@ def form_schema(asked: JsonSchemaValue, media: Mapping[str, type[Media]]) -> Jso
     rest["required"] = [name for name in required if name not in media]
     files = {name: {"type": "string", "contentMediaType": kind.mime} for name, kind in media.items()}
     needed = [name for name in required if name in media] + ([REQUEST] if rest["required"] else [])
-    return {"type": "object", "properties": {REQUEST: rest, **files}, "required": needed}
+    fields = {REQUEST: rest, **files}
+    return {"type": "object", "properties": fields, "required": needed, "additionalProperties": False}
+
+
+def _whole(body: bytes, error: ValidationError) -> bytes:
+    """The body with 2 in the place of 2.0 where a whole number is wanted: JSON Schema takes both for one.
+
+    Raises the error where anything else is wrong.
+    """
+    wrong = error.errors(include_url=False)
+    if any(one["type"] != "int_type" or not isinstance(one["input"], float) for one in wrong):
+        raise error
+    values = pydantic_core.from_json(body)
+    for one in wrong:
+        holder, (*way, last) = values, one["loc"]
+        try:
+            for step in way:
+                holder = holder[step]
+            if not float(holder[last]).is_integer():
+                raise error
+            holder[last] = int(holder[last])
+        except (LookupError, TypeError, ValueError, OverflowError):
+            raise error from None
+    return pydantic_core.to_json(values)
 
 
 def _schema(request: type[BaseModel]) -> JsonSchemaValue:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from daybreak.errors import UserError
-from daybreak.lab.ship.serve.named import Loaded, Named
+from daybreak.lab.ship.named import Loaded, Named
 from daybreak.lab.ship.serve.wire import Refused, Wire, refused
 
 
@@ -103,8 +103,8 @@ class Worker:
     async def ask(self, wire: Wire, body: bytes, kind: str, most: float, stream: Stream | None = None) -> Answer:
         """The answer of an action, or the next event of a stream. A cancelled caller cancels the job.
 
-        Raises `Refused`: 422 where the action says no or takes longer than `most` seconds, 503 where its turn does not
-        come within them, 500 where it fails.
+        Raises `Refused`: 422 where the body does not fit, 409 where the action says no or takes longer than `most`
+        seconds, 503 where its turn does not come within them, 500 where it fails.
         """
         job = Job(wire, body, kind, asyncio.get_running_loop().create_future(), stream)
         with self._there:
@@ -122,7 +122,7 @@ class Worker:
                     return job.done.result()
             if since is None:
                 raise Refused(503, f"{self.named.slug} is busy: no turn within {most:g} s", Retry_After="5")
-            raise Refused(422, f"{wire.action.name} took longer than {most:g} s; ask for less")
+            raise Refused(409, f"{wire.action.name} took longer than {most:g} s; ask for less")
         finally:
             if not job.done.done():
                 self._cancel(job)

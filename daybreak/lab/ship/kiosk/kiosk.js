@@ -1,0 +1,58 @@
+"use strict";
+// The attract loop, and the reset after nobody touched the screen for a while. KIOSK stands before this script.
+(() => {
+  let last = Date.now(), touched = false, overlay = null, turn = 0;
+
+  const make = (tag, text, parent) => {
+    const made = document.createElement(tag);
+    if (text) made.textContent = text;
+    parent.append(made);
+    return made;
+  };
+
+  const step = () => {
+    if (!overlay) return;
+    const model = KIOSK.models[turn % KIOSK.models.length];
+    const box = overlay.querySelector("div");
+    box.replaceChildren();
+    make("h1", KIOSK.title, box);
+    make("h2", model.name, box);
+    make("p", model.line, box);
+    make("p", KIOSK.touch[turn % KIOSK.touch.length], box).className = "touch";
+    turn += 1;
+  };
+
+  const attract = () => {
+    if (overlay || !KIOSK.models.length) return;
+    overlay = document.createElement("dialog");
+    overlay.id = "attract";
+    overlay.setAttribute("aria-label", KIOSK.touch.join(" · "));
+    make("div", "", overlay);
+    document.body.append(overlay);
+    overlay.showModal();
+    step();
+  };
+
+  const touch = () => {
+    last = Date.now();
+    if (overlay) {
+      overlay.remove();
+      overlay = null;
+      return;
+    }
+    touched = true;
+  };
+
+  for (const kind of ["pointerdown", "keydown", "touchstart", "wheel"])
+    addEventListener(kind, touch, {capture: true, passive: true});
+  setInterval(step, 6000);
+  setInterval(() => {
+    if (overlay || Date.now() - last < 1000 * KIOSK.idle) return;
+    // A fresh page forgets what the visitor before entered; it begins with the loop.
+    if (touched) { sessionStorage.setItem("attract", "1"); location.reload(); }
+    else attract();
+  }, 500);
+  addEventListener("load", () => {
+    if (sessionStorage.getItem("attract")) { sessionStorage.removeItem("attract"); attract(); }
+  });
+})();
