@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any
 
-from daybreak.errors import UserError, nearest
+from daybreak.errors import UserError
 
 LONGEST_ID = 512
 """Characters of an id."""
@@ -214,20 +214,29 @@ class Plan:
         return f"{head}{self.kind} (exact scan {self.exact_ms:.2f} ms, {beside}){recall}; {self.why}"
 
 
+Trail = Sequence[tuple[str, int, int]]
+"""For each condition of a filter, in order: its words, how many items are left after it, how many it lets through."""
+
+
 class Hits(list[Hit]):
     """Hits, best first; equal scores by id."""
 
-    def __init__(self, hits: Iterable[Hit] = (), *, plan: Plan, note: str = "") -> None:
+    def __init__(self, hits: Iterable[Hit] = (), *, plan: Plan, note: str = "", trail: Trail = ()) -> None:
         super().__init__(hits)
         self.plan = plan
         """`str(hits.plan)` explains the search."""
         self.note = note
         """What its user should know: fewer rows than asked for, or which condition let nothing through."""
+        self.trail = trail
+        """What each condition of the filter left."""
 
 
-def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """The name, where it is one of them. Raises `UserError` with the nearest where it is not."""
-    names = list(names)
-    if name not in names:
-        raise UserError(f"no item has the {kind} {name!r}; {nearest(name, names)}")
-    return name
+def emptied(rows: int, trail: Trail) -> str:
+    """Which condition let nothing through, in words."""
+    told = [f"{rows} items"]
+    for words, left, alone in trail:
+        told.append(f"{words} leaves {left}")
+        if left == 0:
+            beside = f" ({alone} have it, none of those left)" if alone and len(told) > 2 else ""
+            return f"nothing passes the filter: {', '.join(told)}{beside}"
+    return "the catalogue is empty"

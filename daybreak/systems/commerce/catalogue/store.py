@@ -32,9 +32,8 @@ from daybreak.systems.commerce.catalogue.manifest import (
     write,
 )
 from daybreak.systems.commerce.catalogue.planner import Planner, order
-from daybreak.systems.commerce.catalogue.rows import Hits, Plan, Row, Where
+from daybreak.systems.commerce.catalogue.rows import Hits, Plan, Row, Where, emptied
 from daybreak.systems.commerce.catalogue.scan import Query, ranked
-from daybreak.systems.commerce.catalogue.segment import Segment
 from daybreak.systems.commerce.catalogue.view import View, open_view
 from daybreak.systems.commerce.catalogue.writer import Writer
 
@@ -194,8 +193,13 @@ class Catalogue:
         *,
         model: str = "",
         exact: bool = False,
+        lenient: bool = False,
     ) -> list[Hits]:
-        """Many searches under one filter, in one pass over the vectors. `exclude` has a list of ids for each."""
+        """Many searches under one filter, in one pass over the vectors.
+
+        As `search`; `exclude` has a list of ids for each query. `lenient` is for shards: a filter's name that is not
+        there passes nothing, for another shard may know it.
+        """
         view = self.view()
         refuse(self.path, view.manifest.model, model)
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
@@ -205,11 +209,11 @@ class Catalogue:
         unwanted = list(exclude) if exclude is not None else [()] * count
         if len(unwanted) != count or any(isinstance(ids, str) for ids in unwanted):
             raise UserError(f"exclude is a list of ids for each of the {count} queries")
-        among = view.where(where)
+        among = view.where(where, lenient)
         if among.rows == 0:
-            note = among.note or "the catalogue is empty"
             plan = Plan("exact", 0, view.rows, 0.0, why="there is nothing to score")
-            return [Hits(plan=plan, note=note) for _ in range(count)]
+            note = emptied(view.rows, among.trail)
+            return [Hits(plan=plan, note=note, trail=among.trail) for _ in range(count)]
         more = max(map(len, unwanted), default=0)
         found, plan = self.planner.search(view, weighted, among, int(k) + more, exact)
         results = []
@@ -217,8 +221,7 @@ class Catalogue:
             at = _without(view, at, unwanted[i])
             one = {space: q[i] for space, q in weighted.items()}
             hits = ranked(view, one, at, int(k))
-            note = f"{len(hits)} of the {k} asked for: no more items are there" if len(hits) < k else ""
-            results.append(Hits(hits, plan=plan, note=note.replace("are there", "pass the filter") if where else note))
+            results.append(Hits(hits, plan=plan, note=fewer(len(hits), int(k), where), trail=among.trail))
         return results
 
     def prepare(self, *spaces: str) -> None:
@@ -304,6 +307,12 @@ class Catalogue:
         return sum(path.stat().st_size for path in (self.path / SEGMENTS).rglob("*") if path.is_file())
 
 
+def fewer(found: int, k: int, where: Where | None) -> str:
+    """What to say of fewer hits than were asked for; nothing where there are enough."""
+    there = "are there" if where is None or where.empty else "pass the filter"
+    return "" if found >= k else f"{found} of the {k} asked for: no more items {there}"
+
+
 def refuse(path: Path, model: str, other: str) -> None:
     """Two models' vectors never meet: raises `UserError` with both names."""
     if other and other != model:
@@ -352,6 +361,3 @@ def _without(view: View, at: Int64[np.ndarray, " c"], ids: Sequence[str]) -> Int
     if not ids:
         return at
     return at[~np.isin(at, view.find(list(ids)))]
-
-
-__all__ = ["LOCK", "Catalogue", "Segment", "refuse", "weigh"]

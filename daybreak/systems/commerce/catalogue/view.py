@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt64
 
 from daybreak.errors import UserError, nearest
 from daybreak.systems.commerce.catalogue.manifest import MANIFEST, SEGMENTS, Manifest, read
-from daybreak.systems.commerce.catalogue.rows import Row, Where, known
+from daybreak.systems.commerce.catalogue.rows import Row, Trail, Where
 from daybreak.systems.commerce.catalogue.segment import Segment, keys_of
 
 KEPT = 8
@@ -34,8 +34,8 @@ class Survivors:
     at: Int64[np.ndarray, " m"] | None
     """Their positions, ascending; None for all that live."""
     rows: int
-    note: str = ""
-    """Which condition let nothing through, where none did."""
+    trail: Trail = ()
+    """What each condition left."""
 
 
 class View:
@@ -107,12 +107,7 @@ class View:
         """The position of an item. Raises `UserError` with the nearest ids where it is not there."""
         (at,) = self.find([name])
         if at < 0:
-            hint = (
-                nearest(name, [self.row(x).id for x in self.positions])
-                if self.rows <= NAMED
-                else "ids are taken letter by letter"
-            )
-            raise UserError(f"no item {name!r} is in the catalogue; {hint}")
+            raise UserError(f"no item {name!r} is in the catalogue{hint(name, self.names('id'))}")
         return int(at)
 
     def vectors(self, at: Int64[np.ndarray, " m"], space: str) -> Float32[np.ndarray, "m d"]:
@@ -183,45 +178,56 @@ class View:
 
     # Filters.
 
-    def where(self, where: Where | None) -> Survivors:
-        """The living rows that pass. Raises `UserError` for a category, tag, group or id that is not there."""
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, as `unknown` gives it: "category", "group", "tag group", or a tag group's own values."""
+        if kind in ("category", "group"):
+            return list((self.category if kind == "category" else self.group)[1])
+        if kind == "tag group":
+            return list(self.tags)
+        if kind == "id":
+            return [self.row(at).id for at in self.positions] if self.rows <= NAMED else []
+        return list(self.tags.get(kind.removeprefix("tag "), {}))
+
+    def unknown(self, where: Where) -> list[tuple[str, str]]:
+        """The names of a filter that are not there, as (kind, name)."""
+        wanted = [("category", word) for word in where.category] + [("group", word) for word in where.group]
+        for group, values in where.tags.items():
+            wanted += [("tag group", group)] if group not in self.tags else [(f"tag {group}", word) for word in values]
+        known = {kind: set(self.names(kind)) for kind, _ in wanted}
+        missing = [(kind, word) for kind, word in wanted if word not in known[kind]]
+        return missing + [("id", name) for name, at in zip(where.ids, self.find(where.ids), strict=True) if at < 0]
+
+    def where(self, where: Where | None, lenient: bool = False) -> Survivors:
+        """The living rows that pass.
+
+        Raises:
+            UserError: a category, tag, group or id that is not there, with the nearest; unless `lenient`, where it
+                passes nothing.
+        """
         if where is None or where.empty:
             return Survivors(None, self.rows)
         with self._lock:
             if (kept := self._kept.get(where.key)) is not None:
                 return kept
-        found = self._where(where)
-        with self._lock:
-            while len(self._kept) >= KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[where.key] = found
-        return found
-
-    def _where(self, where: Where) -> Survivors:
-        passing, trail = self.live, [f"{self.rows} items"]
+        missing = self.unknown(where)
+        if missing and not lenient:
+            kind, name = missing[0]
+            raise UserError(f"no item has the {kind} {name!r}{hint(name, self.names(kind))}")
+        passing, trail = self.live, []
         for words, mask in self._conditions(where):
             passing = passing & mask
-            count = int(np.count_nonzero(passing))
-            trail.append(f"{words} leaves {count}")
-            if count == 0:
-                alone = int(np.count_nonzero(self.live & mask))
-                beside = f" ({alone} items have it, none of those left)" if alone and len(trail) > 2 else ""
-                return Survivors(np.empty(0, np.int64), 0, f"nothing passes the filter: {', '.join(trail)}{beside}")
+            trail.append((words, int(np.count_nonzero(passing)), int(np.count_nonzero(self.live & mask))))
         at = np.flatnonzero(passing)
-        return Survivors(at, len(at))
+        found = Survivors(at, len(at), trail)
+        if not missing:
+            with self._lock:
+                while len(self._kept) >= KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[where.key] = found
+        return found
 
     def _conditions(self, where: Where) -> Iterable[tuple[str, Bool[np.ndarray, " n"]]]:
-        """Each condition in words, and the rows that it lets through. Checks all names before the first."""
-        for word in where.category:
-            known("category", word, self.category[1])
-        groups = list(self.tags) if where.tags else []
-        for group, values in where.tags.items():
-            known("tag group", group, groups)
-            for value in values:
-                known(group, value, self.tags[group])
-        for word in where.group:
-            known("group", word, self.group[1])
-        chosen = [self.at(name) for name in where.ids]
+        """Each condition in words, and the rows that it lets through."""
         if where.category:
             yield f"category {' or '.join(where.category)}", _any_of(*self.category, where.category)
         for group, values in where.tags.items():
@@ -239,22 +245,28 @@ class View:
             yield f"group {' or '.join(where.group)}", _any_of(*self.group, where.group)
         if where.ids:
             mask = np.zeros(self.end, bool)
-            mask[chosen] = True
-            yield f"{len(chosen)} given ids", mask
+            at = self.find(where.ids)
+            mask[at[at >= 0]] = True
+            yield f"{len(where.ids)} given ids", mask
 
     def _tagged(self, group: str, values: Iterable[str]) -> Bool[np.ndarray, " n"]:
         rows, begins, places = self._postings
         mask = np.zeros(self.end, bool)
         for value in values:
-            place = places[group, value]
-            mask[rows[begins[place] : begins[place + 1]]] = True
+            if (place := places.get((group, value))) is not None:
+                mask[rows[begins[place] : begins[place + 1]]] = True
         return mask
+
+
+def hint(name: str, names: Sequence[str]) -> str:
+    """The end of a message: what would work instead, where the names are few enough to be compared."""
+    return f"; {nearest(name, names)}" if names else ""
 
 
 def _any_of(codes: Int32[np.ndarray, " n"], places: Mapping[str, int], words: Iterable[str]) -> Bool[np.ndarray, " n"]:
     """Which rows have one of the words."""
     wanted = np.zeros(len(places), bool)
-    wanted[[places[word] for word in words]] = True
+    wanted[[places[word] for word in words if word in places]] = True
     passing: Bool[np.ndarray, " n"] = wanted[codes]
     return passing
 
