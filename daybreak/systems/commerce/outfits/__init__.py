@@ -1,0 +1,1 @@
+"""Outfits: which things go together, learned from sets that people put together."""
