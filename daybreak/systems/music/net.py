@@ -201,5 +201,6 @@ class Block(nn.Module):
 def _turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate each pair (i, i + size/2) by its position's angle."""
     cos, sin = turn
-    turned: Tensor = x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin
+    first, second = x.chunk(2, -1)  # not rolled: a roll becomes operators that phones lack
+    turned: Tensor = x * cos + torch.cat([second, first], -1) * sin
     return turned

@@ -19,7 +19,7 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     half = ct.precision.FLOAT16 if job["precision"] == "fp16" else ct.precision.FLOAT32
     for name, about in job["programs"].items():
-        traced = torch.export.load(about["pt2"]).run_decompositions({})
+        traced = torch.export.load(about["pt2"]).run_decompositions()
         try:
             made = ct.convert(
                 traced,
