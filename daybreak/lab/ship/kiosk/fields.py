@@ -51,8 +51,13 @@ class Shown:
 
 
 def plan(request: type[BaseModel], known: Mapping[str, Any]) -> list[Shown]:
-    """The fields of a request in their order; `known` are the limits of the weights."""
-    return [_shown(request, name, info, known) for name, info in leaves(request).items()]
+    """The fields of a request; `known` are the limits of the weights.
+
+    What the request's class says itself comes before what it shares with others.
+    """
+    own = vars(request).get("__annotations__", {})
+    fields = [_shown(request, name, info, known) for name, info in leaves(request).items()]
+    return sorted(fields, key=lambda one: one.name.partition(".")[0] not in own)
 
 
 def _shown(request: type[BaseModel], name: str, info: FieldInfo, known: Mapping[str, Any]) -> Shown:

@@ -27,6 +27,9 @@ from daybreak.lab.ship.kiosk.fields import Shown, plan, request_of
 from daybreak.lab.ship.kiosk.words import LANGUAGES, WORDS, word
 from daybreak.lab.ship.named import Loaded, Named
 
+FIRST = 6
+"""Fields of a form that show at once; what is needed and media always do."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -172,11 +175,13 @@ class Screen:
         gr.Markdown(shown.word(action.line))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                first = [one for one in fields if one.required or one.kind == "media"] or fields[:4]
+                first = [one for one in fields if one.required or one.kind == "media"]
+                first += [one for one in fields if one not in first][: max(0, FIRST - len(first))]
                 drawn = {one.name: component(one) for one in first}
                 rest = [one for one in fields if one.name not in drawn]
                 if rest:
-                    with gr.Accordion("…", open=len(rest) <= 4):
+                    with gr.Accordion(word(self.kiosk.settings.language, "more"), open=False) as more:
+                        self._frame(more, "label", "more")
                         drawn |= {one.name: component(one) for one in rest}
                 run = self._button("run", variant="primary", size="lg")
             with gr.Column(scale=3, min_width=320):

@@ -9,6 +9,7 @@ LANGUAGES: Mapping[str, str] = {"en": "English", "ko": "한국어"}
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "run": "Try it",
+        "more": "More settings",
         "again": "Start over",
         "full": "Full screen",
         "story": "Its story",
@@ -31,11 +32,11 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "first": "Try something first.",
         "busy": "working …",
         "touch": "Touch the screen to try",
-        "needed": "* is needed",
         "failed inside": "That failed inside the model. Please try something else.",
     },
     "ko": {
         "run": "해 보기",
+        "more": "더 많은 설정",
         "again": "처음부터",
         "full": "전체 화면",
         "story": "모델의 이야기",
@@ -57,7 +58,6 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "first": "먼저 한번 해 보세요.",
         "busy": "작업 중 …",
         "touch": "화면을 눌러 시작하세요",
-        "needed": "* 는 꼭 필요합니다",
         "failed inside": "모델 안에서 문제가 생겼습니다. 다르게 해 보세요.",
     },
 }
