@@ -145,7 +145,7 @@ class Stylist(Model):
         "Completes an outfit, and says how well one holds together. It learned from sets that people put together, and "
         "nearly all that it was told of a piece is its category: it knows that pumps go with a clutch, not that these "
         "pumps go with that clutch. What a category cannot tell, nothing can learn from such data. Among items of one "
-        "category it ranks by titles, where it was taught with titles, and otherwise not at all; each hit says how many "
+        "category it ranks by titles, where it was taught with titles, and otherwise not at all; a hit says how many "
         "others score the same. It repeats the taste of those whose outfits it saw, of their time and place, and is no "
         "judge of how a person is dressed."
     )

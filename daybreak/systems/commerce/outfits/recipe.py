@@ -19,7 +19,17 @@ from daybreak.lab.batches import Batch, Order
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
 from daybreak.systems.commerce.outfits import data as files
 from daybreak.systems.commerce.outfits.metrics import Case, below, cases, filled
-from daybreak.systems.commerce.outfits.net import FIRST, PAD, UNKNOWN, NetConfig, OutfitNet, Sets, encode, without_each
+from daybreak.systems.commerce.outfits.net import (
+    FIRST,
+    PAD,
+    UNKNOWN,
+    NetConfig,
+    OutfitNet,
+    Query,
+    Sets,
+    encode,
+    without_each,
+)
 from daybreak.systems.commerce.outfits.pieces import Names, Outfit, Piece, vocabulary
 from daybreak.systems.commerce.outfits.show import blank
 
@@ -198,15 +208,15 @@ class Outfits(Recipe[OutfitsConfig]):
         no_product = (gone | share(self.config.drop_product))[..., None]
         return Sets(category, rest.words.masked_fill(no_title, 0), rest.product.masked_fill(no_product, 0.0))
 
-    def _details(self, query: Any, own: Sets) -> Tensor:
+    def _details(self, query: Query, own: Sets) -> Tensor:
         """InfoNCE over the batch's pieces that have a title or a picture; a mean over all pieces, so that it weighs as
         much as there is of these."""
         rich = (own.words > 0).any(-1) | (own.product != 0).any(-1)
         if int(rich.sum()) < 2:
-            return query.wish.new_zeros(())
+            return torch.zeros((), device=query.wish.device)
         some = Sets(*(part[rich] for part in own))
         features = self.net.features(Sets(*(part[:, None] for part in some)))[:, 0]
-        mine = type(query)(query.kinds[rich], query.wish[rich])
+        mine = Query(query.kinds[rich], query.wish[rich])
         logits = mine.kinds[:, some.category] + self.net.taste(mine, features)
         found = F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="sum")
         return torch.as_tensor(found / len(rich))
