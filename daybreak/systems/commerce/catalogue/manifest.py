@@ -18,6 +18,8 @@ VERSION = 1
 MANIFEST = "catalogue.json"
 SNAPSHOTS = "snapshots"
 SEGMENTS = "segments"
+BESIDE = "next"
+"""Where vectors of another model grow until they are swapped in."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

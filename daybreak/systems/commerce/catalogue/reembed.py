@@ -18,13 +18,10 @@ import numpy as np
 from jaxtyping import Float
 
 from daybreak.errors import UserError
-from daybreak.lab.lock import hold
-from daybreak.systems.commerce.catalogue.manifest import MANIFEST, Part, write
+from daybreak.systems.commerce.catalogue.manifest import BESIDE, MANIFEST, Part, write
 from daybreak.systems.commerce.catalogue.rows import Row
-from daybreak.systems.commerce.catalogue.store import LOCK, Catalogue
+from daybreak.systems.commerce.catalogue.store import Catalogue
 from daybreak.systems.commerce.catalogue.writer import LARGEST, Added, write_parts
-
-BESIDE = "next"
 
 
 class Reembedding:
@@ -76,7 +73,7 @@ class Reembedding:
             UserError: rows without new vectors, as those added meanwhile; nothing was changed.
         """
         path = self.catalogue.path
-        with hold(path / LOCK, f"the catalogue {path}"):
+        with self.catalogue.writing() as writer:
             view, new = self.catalogue.view(), self._new.view()
             at = np.full(view.rows, -1, np.int64)
             for start in range(0, view.rows, LARGEST):
@@ -109,6 +106,4 @@ class Reembedding:
                 "generation": manifest.generation + 1,
             }  # fmt: skip
             write(path / MANIFEST, manifest.model_copy(update=changed))
-            shutil.rmtree(path / BESIDE)
-        with self.catalogue.writing():
-            pass  # a writer begins by deleting what no manifest names: the old vectors, unless a snapshot does
+            writer.collect()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import os
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +102,7 @@ class Segment:
                 self._columns: dict[str, Any] = {name: stored[name] for name in stored.files}
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"segment {folder} is damaged ({error}); restore a snapshot or a copy") from error
         for space, width in spaces.items():
             if self.vectors[space].shape != (self.rows, width):

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from daybreak.errors import UserError, nearest
+from daybreak.errors import UserError
 from daybreak.systems.commerce.catalogue.rows import Hits, Plan, Row, Where, emptied
 from daybreak.systems.commerce.catalogue.segment import keys_of
 from daybreak.systems.commerce.catalogue.store import Catalogue, fewer
+from daybreak.systems.commerce.catalogue.view import hint
 from daybreak.systems.commerce.catalogue.writer import Added
 
 Call = Callable[..., Callable[[], Any]]
@@ -171,10 +172,12 @@ class Shards:
     def _check(self, where: Where) -> None:
         """Refuse a name that no shard knows."""
         told = self._all("unknown", where)
-        for kind, name in told[0]:
-            if all((kind, name) in each for each in told):
-                there = {word for each in told for word in each[kind, name]}
-                raise UserError(f"no item has the {kind} {name!r}; {nearest(name, there)}")
+        for kind, name in dict.fromkeys(pair for each in told for pair in each):
+            # A shard that does not know a group of tags does not know its values either.
+            group = ("tag group", kind.removesuffix(" tag"))
+            if all((kind, name) in each or group in each for each in told):
+                there = sorted({word for each in told for word in each.get((kind, name), [])})
+                raise UserError(f"no item has the {kind} {name!r}{hint(name, there)}")
 
 
 def merged(some: Sequence[Hits], k: int, where: Where | None = None) -> Hits:

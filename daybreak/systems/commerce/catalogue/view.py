@@ -186,13 +186,13 @@ class View:
             return list(self.tags)
         if kind == "id":
             return [self.row(at).id for at in self.positions] if self.rows <= NAMED else []
-        return list(self.tags.get(kind.removeprefix("tag "), {}))
+        return list(self.tags.get(kind.removesuffix(" tag"), {}))
 
     def unknown(self, where: Where) -> list[tuple[str, str]]:
         """The names of a filter that are not there, as (kind, name)."""
         wanted = [("category", word) for word in where.category] + [("group", word) for word in where.group]
         for group, values in where.tags.items():
-            wanted += [("tag group", group)] if group not in self.tags else [(f"tag {group}", word) for word in values]
+            wanted += [("tag group", group)] if group not in self.tags else [(f"{group} tag", word) for word in values]
         known = {kind: set(self.names(kind)) for kind, _ in wanted}
         missing = [(kind, word) for kind, word in wanted if word not in known[kind]]
         return missing + [("id", name) for name, at in zip(where.ids, self.find(where.ids), strict=True) if at < 0]

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from daybreak.errors import UserError, nearest
 from daybreak.systems.commerce.catalogue.manifest import (
+    BESIDE,
     MANIFEST,
     SEGMENTS,
     Manifest,
@@ -61,7 +62,7 @@ class Writer:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._folder = catalogue.path
-        self._collect()
+        self.collect()
 
     @property
     def _view(self) -> View:
@@ -151,7 +152,7 @@ class Writer:
         """Leave out dead rows and join small segments. Readers go on with what they read until their next search."""
         view = self._view
         self._join(view, [i for i, part in enumerate(view.manifest.parts) if part.dead or part.rows < LARGEST // 2])
-        self._collect()
+        self.collect()
 
     # Snapshots.
 
@@ -165,12 +166,12 @@ class Writer:
         now = self._view.manifest
         numbers = {"generation": now.generation + 1, "next": max(now.next, wanted.next)}
         write(self._folder / MANIFEST, wanted.model_copy(update=numbers))
-        self._collect()
+        self.collect()
 
     def drop(self, name: str) -> None:
         """Forget a snapshot."""
         snapshot_path(self._folder, name, there=True).unlink()
-        self._collect()
+        self.collect()
 
     # Commits.
 
@@ -210,7 +211,7 @@ class Writer:
         crowded = [i for many in sizes.values() if len(many) > FANOUT for i in many]
         if crowded:
             self._join(view, crowded)
-            self._collect()
+            self.collect()
 
     def _join(self, view: View, chosen: Sequence[int]) -> None:
         """One commit that puts the living rows of some segments into new ones."""
@@ -237,12 +238,16 @@ class Writer:
         kept = [part for i, part in enumerate(manifest.parts) if i not in set(chosen)]
         self._commit(view, manifest.model_copy(update={"parts": (*kept, *parts), "next": number}))
 
-    def _collect(self) -> None:
-        """Delete segments and masks that neither the manifest nor a snapshot names."""
+    def collect(self) -> None:
+        """Delete segments and masks that neither the manifest nor a snapshot names, and a re-embedding that is done."""
         folder = self._folder / SEGMENTS
         wanted: set[str] = set()
         for manifest in [read(self._folder / MANIFEST), *snapshots(self._folder).values()]:
             wanted |= manifest.files()
+        beside, old = self._folder / BESIDE, self._folder / f"{BESIDE}.done"
+        if (beside / MANIFEST).exists() and read(beside / MANIFEST).model == read(self._folder / MANIFEST).model:
+            beside.replace(old)  # first out of the way, so that a kill leaves no half of it
+        shutil.rmtree(old, ignore_errors=True)
         for path in folder.iterdir():
             if path.name not in wanted:
                 shutil.rmtree(path)
