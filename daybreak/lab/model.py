@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -139,6 +140,8 @@ class Model:
 
     def nets(self) -> dict[str, nn.Module]:
         """The model's nets by attribute name."""
+        if "torch" not in sys.modules:  # whoever has a net has imported torch; a model without one is ready sooner
+            return {}
         from torch import nn
 
         return {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
@@ -194,7 +197,7 @@ class Model:
         import safetensors
 
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            with safetensors.safe_open(path, framework="pt" if "torch" in sys.modules else "numpy") as file:
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error

@@ -192,6 +192,7 @@ def test_a_client_that_leaves_stops_what_runs_for_it(toy):
         httpx.post(f"{toy.url}/v1/toy/wait", json={"seconds": 15}, timeout=0.2)
     until(lambda: "wait" in Server.stopped, 5)
     assert toy.post("toy/scale", {"x": 1}).status_code == 200
+    until(lambda: any(json.loads(line).get("status") == 499 for line in toy.lines))
 
 
 def test_a_request_that_takes_too_long_is_stopped_and_told(folder):

@@ -20,7 +20,7 @@ from daybreak.errors import nearest
 from daybreak.lab.ship.named import Named
 from daybreak.lab.ship.serve import exchange
 from daybreak.lab.ship.serve.describe import document, page
-from daybreak.lab.ship.serve.exchange import Events, Refusal, Whole, watched
+from daybreak.lab.ship.serve.exchange import Events, Gone, Refusal, Whole, watched
 from daybreak.lab.ship.serve.guard import Guard
 from daybreak.lab.ship.serve.measures import Log, Measures
 from daybreak.lab.ship.serve.socket import talk
@@ -150,6 +150,9 @@ class Service:
                 return await self._answer(route, request)
             except Refused as error:
                 return Refusal(error)
+            except Gone:  # nobody reads this; it is what is counted
+                about["gone"] = True
+                return Response(status_code=499)
 
         return answer
 
