@@ -100,8 +100,8 @@ class Recommender(Model):
         "log": "daybreak.systems.commerce.recommend.data:Log",
     }
     about: ClassVar[str] = (
-        "Recommends what others took after the same things. It repeats what was popular, and what was shown: a thing "
-        "that nobody was shown, nobody took. It knows nothing of a new item, and of a new person only the basket. Histories "
+        "Recommends what others took after the same things. It repeats what was popular, and what was shown: what "
+        "nobody was shown, nobody took. It knows nothing of a new item, and of a new person only the basket. Histories "
         "are personal data: a model holds counts of pairs, and a pair that one person alone took is one of them."
     )
     catalogue: Catalogue | None

@@ -24,7 +24,7 @@ FULL = 8
 
 
 class Lifts(nn.Module):
-    """Sparse counts by row: row i has the columns `items[starts[i]:starts[i + 1]]`. Nothing here is trained by steps."""
+    """Sparse counts by row: row i has the columns `items[starts[i]:starts[i + 1]]`. Nothing is trained by steps."""
 
     starts: Tensor
     items: Tensor

@@ -50,8 +50,8 @@ class Recommend(Recipe[RecommendConfig]):
     """Histories -> what is taken next. The goal is NDCG@10 of the last new thing of held-out persons' histories."""
 
     Config = RecommendConfig
-    presets: ClassVar = {"log": RecommendConfig(), "outfits": RecommendConfig(source="outfits")}
-    """`log`: persons. `outfits`: outfits as baskets, where there is no log."""
+    presets: ClassVar = {"log": RecommendConfig(), "sets": RecommendConfig(source="outfits")}
+    """`log`: persons. `sets`: outfits as baskets, where there is no log."""
     goal = GOAL
     gates = (Gate(Metric("over popularity", "higher"), 0.0),)
     threads = 1
