@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := music,rl,gym,atari,box2d,search,notify,dev
+EXTRAS := music,rl,gym,atari,box2d,commerce,serve,export,search,notify,dev
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test test-all lint bench clean

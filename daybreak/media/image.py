@@ -1,0 +1,180 @@
+"""Photos as values: any file that a shop or a phone may hand in becomes upright RGB pixels, or a clear refusal.
+
+The header is read before the pixels, so that a small file that would unpack into gigabytes is refused. The first frame
+counts; EXIF orientation is applied once; CMYK goes through its profile; alpha is laid over white; 16 bits are scaled,
+not cut. Needs Pillow (extra "commerce"). It knows files; it knows nothing about what is on them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from jaxtyping import UInt8
+
+from daybreak.errors import UserError
+from daybreak.media.base import Media
+
+MOST_PIXELS = 40_000_000
+"""Pixels of a file that is read; refused by its header."""
+LARGEST_SIDE = 8192
+"""Pixels a side of a file that is read."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What is read. A closed list: an unknown decoder is a way in."""
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise UserError("photos need Pillow, which is not installed: pip install 'daybreak[commerce]'") from error
+    return Image
+
+
+def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+    """Upright RGB pixels of a file's bytes.
+
+    With `size`, a JPEG may be decoded at a half, a quarter or an eighth, as long as its longer side keeps `size`
+    pixels: up to three times faster. Raises `UserError` for what is no picture, is cut short, or is too large.
+    """
+    Image = _pillow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning: our limit is lower, and an error
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > MOST_PIXELS or max(width, height) > LARGEST_SIDE:
+                raise UserError(
+                    f"a picture of {width} x {height} pixels is too large: at most {MOST_PIXELS // 10**6} megapixels "
+                    f"and {LARGEST_SIDE} a side"
+                )
+            if size and image.format == "JPEG":
+                image.draft("RGB", (_draft(width, height, size)))
+            image.load()
+    except UserError:
+        raise
+    except Exception as error:  # a decoder may fail in any way on a broken file
+        raise UserError(f"not a picture that can be read: {str(error) or type(error).__name__}") from error
+    return np.asarray(_rgb(_upright(image)))
+
+
+def _draft(width: int, height: int, size: int) -> tuple[int, int]:
+    """The smallest size to ask of the JPEG decoder: it gives at least that."""
+    scale = size / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+
+
+def _rgb(image: Any) -> Any:
+    Image = _pillow()
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion would clip at 255
+        wide = np.asarray(image).astype(np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(float(wide.max()), 1.0)
+        return Image.fromarray((255 * wide.clip(0, top) / top).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "CMYK":
+        return _from_cmyk(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        under = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+        return Image.alpha_composite(under, clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_cmyk(image: Any) -> Any:
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a broken profile: the plain formula is what is left
+    return image.convert("RGB")
+
+
+class Image(Media):
+    """Pixels, uint8 [height, width, 3], sRGB, upright. One that was read keeps its file's bytes."""
+
+    mime: ClassVar[str] = "image/webp"
+    suffix: ClassVar[str] = ".webp"
+    largest: ClassVar[int] = 20 * 2**20
+
+    def __init__(self, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            shape = " x ".join(map(str, pixels.shape))
+            raise UserError(f"a picture needs uint8 pixels [height, width, 3], not {pixels.dtype} {shape}")
+        self.pixels = pixels.copy()
+        self.pixels.setflags(write=False)
+        self._data: bytes | None = None
+
+    def to_bytes(self) -> bytes:
+        """The file it was read from, or a lossless WebP."""
+        if self._data is None:
+            file = io.BytesIO()
+            _pillow().fromarray(self.pixels).save(file, "WEBP", lossless=True, method=2)
+            self._data = file.getvalue()
+        return self._data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        if len(data) > cls.largest:
+            raise UserError(f"a picture of {len(data) / 2**20:.0f} MiB; at most {cls.largest // 2**20} MiB can be read")
+        made = cls(decode(data))
+        made._data = data
+        return made
+
+    def thumbnail(self, side: int) -> Image:
+        """The picture with its longer side at most `side` pixels, as a small JPEG-like WebP."""
+        image = _pillow().fromarray(self.pixels)
+        image.thumbnail((side, side))
+        made = Image(np.asarray(image))
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=80)
+        made._data = file.getvalue()
+        return made
+
+    def html(self) -> str:
+        shown = self if max(self.pixels.shape) <= 512 else self.thumbnail(512)
+        data = shown.to_bytes()
+        kind = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"GI": "gif"}.get(data[:2], "webp")
+        coded = base64.b64encode(data).decode()
+        height, width = shown.pixels.shape[:2]
+        return f'<img src="data:image/{kind};base64,{coded}" width="{width}" height="{height}" alt="">'
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and self.to_bytes() == other.to_bytes()
+
+    def __hash__(self) -> int:
+        return hash(self.to_bytes())
+
+
+def letterbox(pixels: UInt8[np.ndarray, "height width 3"], side: int) -> UInt8[np.ndarray, "side side 3"]:
+    """The whole picture in a square, its proportions kept, its own border's mean colour beside it.
+
+    Squashing would change what a garment is; cropping would lose sleeves.
+    """
+    image = _pillow().fromarray(pixels)
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    # reducing_gap: first whole-number box reduction, then the fine filter: much faster for large photos
+    small = np.asarray(image.resize((w, h), _pillow().Resampling.BILINEAR, reducing_gap=2.0))
+    if h == w:
+        return small
+    edge = np.concatenate([small[0], small[-1]]) if h < w else np.concatenate([small[:, 0], small[:, -1]])
+    out = np.empty((side, side, 3), np.uint8)
+    out[:] = edge.mean(0).round().astype(np.uint8)
+    top, left = (side - h) // 2, (side - w) // 2
+    out[top : top + h, left : left + w] = small
+    return out

@@ -1,0 +1,111 @@
+"""Photos: files of every kind become upright pixels or a clear refusal; views are functions of their draw."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from daybreak.errors import UserError
+from daybreak.media.image import Image, decode, letterbox
+from daybreak.systems.commerce import augment, metrics
+
+
+def file(image, kind="PNG", **more):
+    out = io.BytesIO()
+    image.save(out, kind, **more)
+    return out.getvalue()
+
+
+def test_orientation_is_applied_once():
+    image = Pillow.new("RGB", (8, 4), (255, 0, 0))
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    assert decode(file(image, "JPEG", exif=exif)).shape == (8, 4, 3)
+
+
+def test_alpha_lies_over_white_and_sixteen_bits_are_scaled():
+    clear = Pillow.new("RGBA", (4, 4), (10, 20, 30, 0))
+    assert (decode(file(clear)) == 255).all()
+    deep = Pillow.fromarray(np.full((4, 4), 129 * 257, np.uint16))
+    assert np.abs(decode(file(deep)).astype(int) - 129).max() <= 1
+
+
+def test_what_is_no_picture_or_is_cut_or_too_large_is_refused():
+    whole = file(Pillow.new("RGB", (64, 64), (1, 2, 3)), "JPEG")
+    with pytest.raises(UserError, match="not a picture"):
+        decode(b"hello")
+    with pytest.raises(UserError, match="not a picture"):
+        decode(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="too large"):
+        decode(file(Pillow.new("1", (9000, 9000))))
+
+
+def test_a_picture_that_was_read_keeps_its_bytes():
+    data = file(Pillow.new("RGB", (5, 7), (9, 8, 7)))
+    assert Image.from_bytes(data).to_bytes() == data
+    again = Image.from_bytes(Image(decode(data)).to_bytes())
+    assert (again.pixels == decode(data)).all()
+
+
+def test_a_letterbox_keeps_proportions():
+    tall = np.zeros((40, 20, 3), np.uint8)
+    tall[:, 8:12] = 255
+    out = letterbox(tall, 32)
+    assert out.shape == (32, 32, 3)
+    assert out[:, 14:18].mean() > 200
+    assert (out[:, :10] == 0).all()
+
+
+def test_a_view_is_a_function_of_its_draw():
+    pixels = torch.randint(0, 256, (6, 4, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    one, two = (augment.views(pixels, 32, augment.ALTERED, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one.pixels, two.pixels)
+    assert one.pixels.shape == (6, 3, 32, 32)
+    assert (one.pixels >= 0).all()
+    assert (one.pixels <= 1).all()
+    other = augment.views(pixels, 32, augment.ALTERED, torch.Generator().manual_seed(6))
+    assert not torch.equal(one.pixels, other.pixels)
+
+
+def test_a_poor_jpeg_differs_as_the_usual_encoder_makes_it():
+    rng = np.random.default_rng(0)
+    # Grey: what becomes of chrominance depends on how a decoder enlarges it.
+    blots = Pillow.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8))
+    small = blots.resize((96, 96), Pillow.Resampling.BICUBIC).convert("RGB")
+    x = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)[None].float() / 255
+    ours = (augment.jpeg(x, torch.tensor([20.0]))[0].permute(1, 2, 0).numpy() * 255).astype(float)
+    theirs = np.asarray(Pillow.open(io.BytesIO(file(small, "JPEG", quality=20)))).astype(float)
+    lost = np.abs(theirs - np.asarray(small)).mean()
+    assert np.abs(ours - theirs).mean() < 0.25 * lost
+    assert torch.equal(augment.jpeg(x, torch.tensor([100.0])), x)
+
+
+def test_precision_and_average_precision_follow_their_definition():
+    relevant = np.array([True, False, True, True, False])
+    assert metrics.precision_at(relevant[None], 4)[0] == 0.75
+    assert metrics.average_precision(relevant) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert np.isnan(metrics.average_precision(np.zeros(3, bool)))
+    assert metrics.ranked_ap(np.zeros(4), np.array([True, False, False, False])) == 0.25
+
+
+def test_calibration_error_is_nought_for_the_true_probabilities_of_a_bin():
+    p = np.repeat([0.25, 0.75], 400)
+    truth = np.concatenate([np.arange(400) % 4 == 0, np.arange(400) % 4 != 0])
+    assert metrics.calibration_error(p, truth) == pytest.approx(0, abs=1e-9)
+    assert metrics.calibration_error(p, ~truth) == pytest.approx(0.5)
+
+
+def test_macro_f1_agrees_with_counting():
+    truth, said = [0, 0, 1, 1, 2], [0, 1, 1, 1, 0]
+    assert metrics.macro_f1(truth, said, [0, 1, 2]) == pytest.approx((2 / 4 + 4 / 5 + 0) / 3)
+
+
+@pytest.mark.parametrize("kind", metrics.ALTERATIONS)
+def test_an_alteration_is_the_same_for_the_same_item(kind):
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    one, two = metrics.altered(pixels, kind, "a"), metrics.altered(pixels, kind, "a")
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, two)
+    assert one.shape != pixels.shape or not np.array_equal(one, pixels)

@@ -1,0 +1,152 @@
+"""The shop: it learns, its calibration keeps its promise, and a catalogue answers by picture, item and words."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from daybreak.errors import UserError
+from daybreak.lab.lake import Lake
+from daybreak.media.image import Image
+from daybreak.systems.commerce import calibrate
+from daybreak.systems.commerce.board import render
+from daybreak.systems.commerce.catalogue import Catalogue
+from daybreak.systems.commerce.data import ingest
+from daybreak.systems.commerce.data.drawn import drawings
+from daybreak.systems.commerce.model import Search, Shop, ShopConfig, SimilarImage, SimilarProduct, TagPhoto
+from daybreak.systems.commerce.net import NetConfig, ShopNet, folded
+from daybreak.systems.commerce.recipe import Shopnet
+from daybreak.systems.commerce.shelves import Entry, add, entries
+from daybreak.systems.commerce.tags import Vocabulary
+
+SMALL = NetConfig(side=32, widths=(8, 16, 24, 32), depths=(0, 1, 1), features=64)
+
+
+@pytest.fixture(scope="module")
+def shop():
+    torch.manual_seed(0)
+    return Shop(ShopConfig(net=SMALL, vocabulary=Vocabulary.usual()))
+
+
+def drawn(count):
+    for draft in drawings(count):
+        fields = {"tags": dict(draft.labels["tags"]), "title": draft.labels["title"], "price": draft.labels["price"]}
+        yield Entry(draft.name, draft.parts["data"], fields)
+
+
+@pytest.fixture
+def shelf(shop, tmp_path):
+    shop.catalogue = Catalogue.create(tmp_path / "shelf", shop.fingerprint, shop.spaces)
+    taken = add(shop, shop.catalogue, drawn(30))
+    assert (taken.added, taken.unchanged, taken.broken) == (30, 0, [])
+    return shop.catalogue
+
+
+def test_the_folded_network_gives_the_same_answers():
+    torch.manual_seed(1)
+    net = ShopNet(SMALL, 34)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.rand(8, 3, 32, 32))
+    net.eval()
+    x = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        for ours, theirs in zip(folded(net)(x), net(x), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_it_learns_drawn_garments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from daybreak.lab.home import Lab
+
+    lake = Lake.open(Lab.open())
+    lake.add("commerce", drawings(60), licence="CC0-1.0", source="drawn")
+    data = lake.snapshot("commerce")
+    config = Shopnet.presets["tiny"].model_copy(
+        update={"net": SMALL, "stored": 32, "batch": 16, "lr": 3e-3, "warmup": 0}
+    )
+    torch.manual_seed(0)
+    recipe = Shopnet(config, data)
+    batches = recipe.batches(config, data)
+    losses = [float(recipe.step(batches(step), step)["loss"]) for step in range(40)]
+    assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
+    scores = list(recipe.evaluate(recipe.items("validation")[:2]))
+    assert {"P@10", "AP", "R@1 crop", "accuracy"} <= set(scores[0].values)
+    assert recipe.model().tag(TagPhoto(image=Image(np.zeros((20, 10, 3), np.uint8)))).promised == calibrate.PRECISION
+
+
+def test_thresholds_keep_their_promise_on_what_they_were_chosen_on():
+    rng = np.random.default_rng(0)
+    p = rng.random(500)
+    truth = rng.random(500) < p
+    least = calibrate.threshold(p, truth, 0.9)
+    assert truth[p >= least].mean() >= 0.9
+    assert calibrate.threshold(p, np.zeros(500, bool), 0.9) == calibrate.NEVER
+
+
+def test_an_item_comes_back_by_its_own_picture_and_leaves_itself_out_by_its_id(shop, shelf):
+    entry = next(drawn(1))
+    found = shop.similar_image(SimilarImage(image=Image.from_bytes(entry.data), k=3))
+    assert found.hits[0].id == entry.id
+    others = shop.similar_product(SimilarProduct(item=entry.id, k=3))
+    assert entry.id not in {hit.id for hit in others.hits}
+    with pytest.raises(UserError, match="one of them"):
+        shop.similar_product(SimilarProduct())
+
+
+def test_words_find_the_items_that_have_the_tags_within_the_price(shop, shelf):
+    found = shop.search(Search(text="sparkly skirt under 150", k=10))
+    assert found.hits
+    assert all(hit.tags["label"] == ("skirt",) and hit.price <= 150 for hit in found.hits)
+    assert set(found.unknown) == {"sparkly"}
+    with pytest.raises(UserError, match="no word of"):
+        shop.search(Search(text="sparkly"))
+
+
+def test_adding_again_changes_nothing_and_a_broken_photo_is_set_aside(shop, shelf):
+    taken = add(shop, shelf, iter([*drawn(30), Entry("bad", b"no picture", {})]))
+    assert (taken.added, taken.unchanged) == (0, 30)
+    assert taken.broken[0][0] == "bad"
+
+
+def test_a_catalogue_of_other_weights_is_refused(shop, shelf):
+    torch.manual_seed(9)
+    other = Shop(ShopConfig(net=SMALL, vocabulary=Vocabulary.usual()))
+    other.catalogue = shelf
+    with pytest.raises(UserError, match=other.fingerprint):
+        other.search(Search(text="red"))
+
+
+def test_the_board_escapes_what_comes_from_data(shop, shelf):
+    entry = next(drawn(1))
+    add(shop, shelf, iter([Entry("evil", entry.data, {**entry.fields, "title": "<script>x</script>"})]))
+    found = shop.similar_product(SimilarProduct(item=entry.id, k=5))
+    page = render(shop, shelf, [("<b>q</b>", None, found)], "t")
+    assert "<script>x" not in page
+    assert "<b>q</b>" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_list_is_read_row_by_row_and_reaches_no_file_outside(tmp_path, shop):
+    shop_folder = tmp_path / "shop"
+    (shop_folder / "photos").mkdir(parents=True)
+    photo = io.BytesIO(next(drawn(1)).data).getvalue()
+    (shop_folder / "photos" / "a.webp").write_bytes(photo)
+    (tmp_path / "secret.webp").write_bytes(photo)
+    rows = [
+        "id,image,label,price",
+        "1,photos/a.webp,dress,$12.50",
+        "2,../../secret.webp,dress,1",
+        "3,photos/a.webp,drss,1",
+    ]
+    (shop_folder / "items.csv").write_text("\n".join(rows) + "\n")
+    drafts = list(ingest(shop_folder))
+    assert drafts[0].labels["tags"] == {"label": ("dress",)}
+    assert drafts[0].labels["price"] == 12.5
+    assert "outside" in drafts[1].reason
+    assert "did you mean dress" in drafts[2].reason
+    found = list(entries(shop_folder, shop.config.vocabulary))
+    assert found[0].fields["price"] == 12.5
+    assert isinstance(found[1], tuple)
