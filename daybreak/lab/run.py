@@ -175,9 +175,9 @@ class Run:
         goal: Mapping[str, str] | None = None,
         clock: str = "steps",
     ) -> Run:
-        """Make a run's folder, whole. `config` is the recipe's Config; `threads` 0 takes every core."""
+        """Make a run's folder, whole. `config` is the recipe's Config; `threads` 0: see `usual_threads`."""
         from daybreak.lab.config import difference
-        from daybreak.lab.surroundings import code, cores, hardware, versions
+        from daybreak.lab.surroundings import code, hardware, usual_threads, versions
 
         number = _next_number(lab)
         kind = re.sub(r"[^a-z0-9]+", "-", f"{recipe.split(':')[0]}-{preset or recipe.split(':')[-1]}".lower())
@@ -202,7 +202,7 @@ class Run:
             "code": found,
             "versions": versions(recipe),
             "hardware": hardware(),
-            "threads": threads or cores(),
+            "threads": threads or usual_threads(),
             "world": 1,
             "goal": dict(goal or {}),
             "clock": clock,

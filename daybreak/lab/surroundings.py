@@ -80,6 +80,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def usual_threads() -> int:
+    """Threads of a run where nobody says how many: what OMP_NUM_THREADS says, as everywhere, or every core.
+
+    Several runs on one machine that each take every core wait for one another many times as long as they work.
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() and int(said) else cores()
+
+
 def _folder(recipe: str) -> Path:
     target = next(iter(_targets(recipe)), "daybreak:")
     spec = find_spec(target.split(":")[0].split(".")[0])

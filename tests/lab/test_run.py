@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +39,11 @@ def test_the_rest_of_a_line_that_is_being_written_is_not_read_as_a_line(tmp_path
         file.write(b"2}\n")
     assert list(reading) == []
     assert list(read(path)) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("", None), ("0", None), ("many", None)])
+def test_a_run_takes_as_many_threads_as_the_environment_says(monkeypatch, said, threads):
+    from daybreak.lab.surroundings import cores, usual_threads
+
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert usual_threads() == (threads or cores())
