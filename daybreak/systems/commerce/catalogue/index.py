@@ -60,6 +60,7 @@ class Index:
         self.segments = [segment.folder.name for segment in view.segments]
         self.rows = 0
         self._lock = threading.Lock()
+        self._known: tuple[View, int] | None = None
         width = sum(view.manifest.spaces[space] for space in spaces)
         # Pairs of dimensions; where the width is odd, the widest sub-spaces that divide it.
         codes = next(m for m in range(max(width // 2, 1), 0, -1) if width % m == 0)
@@ -82,16 +83,19 @@ class Index:
 
     def covers(self, view: View) -> int:
         """How many of a view's first rows it knows: its segments up to the first that was merged or compacted."""
-        names = [segment.folder.name for segment in view.segments]
-        same = next((i for i, (a, b) in enumerate(zip(names, self.segments, strict=False)) if a != b), None)
-        return int(view.starts[min(len(names), len(self.segments)) if same is None else same])
+        if self._known is None or self._known[0] is not view:
+            names = [segment.folder.name for segment in view.segments]
+            same = next((i for i, (a, b) in enumerate(zip(names, self.segments, strict=False)) if a != b), None)
+            known = int(view.starts[min(len(names), len(self.segments)) if same is None else same])
+            self._known = (view, known)
+        return self._known[1]
 
     def extend(self, view: View) -> None:
         """Take in the rows of a view that it covers in part."""
         with self._lock:
             for start in range(self.rows, view.end, BLOCK):
                 self._index.add(self._beside(view, np.arange(start, min(start + BLOCK, view.end))))
-            self.rows = view.end
+            self.rows, self._known = view.end, None
             self.segments = [segment.folder.name for segment in view.segments]
 
     def search(self, query: Query, candidates: int) -> list[Int64[np.ndarray, " c"]]:

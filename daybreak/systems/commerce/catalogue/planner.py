@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from daybreak.systems.commerce.catalogue.index import Index, available
 from daybreak.systems.commerce.catalogue.rows import Plan
@@ -26,6 +26,8 @@ BUILD_US = 12.0
 SAMPLE = 4096
 TAIL = 0.2
 """Share of the rows that an index may not know: those are scored exactly beside it. Above, it is built again."""
+WORTH = 2.0
+"""How many times cheaper the index must be: an exact answer is worth something."""
 MOST = 16_384
 """Candidates above which the index is not asked: its list would cost more than the scan."""
 
@@ -86,7 +88,11 @@ class Planner:
         spaces = tuple(query)
         count = len(next(iter(query.values())))
         gathered, streamed = self.rates(view, spaces)
-        exact_ms = view.end * streamed if among.at is None else among.rows * gathered
+        blocks = {space: block for space in spaces if (block := among.block(view, space)) is not None}
+        if len(blocks) == len(spaces):
+            exact_ms = among.rows * min(streamed, gathered)
+        else:
+            blocks, exact_ms = {}, view.end * streamed if among.at is None else among.rows * gathered
         usable = None if exact else self.index(view, spaces)
         why = "an exact scan was asked for" if exact else ""
         if not exact and usable is None:
@@ -94,18 +100,18 @@ class Planner:
             usable = (self.build(view, spaces), view.end) if worth else None
         if usable is None:
             plan = Plan("exact", among.rows, view.rows, exact_ms, why=why)
-            return self._timed(view, query, among, k), plan
+            return self._timed(view, query, among, k, blocks), plan
         index, known = usable
         # As many more candidates as there are rows that do not pass, for those would take the places of others.
         wanted = int(index.candidates * max(k / 10, 1.0) * index.rows / among.rows)
         index_ms = index.cost(wanted) + (view.end - known) * gathered
-        if wanted <= MOST and k < among.rows and index_ms < exact_ms:
+        if wanted <= MOST and k < among.rows and WORTH * index_ms < exact_ms:
             why = "the index is cheaper"
             plan = Plan("index", among.rows, view.rows, exact_ms, index_ms, wanted, index.recall, why)
             return self._through(view, index, known, query, among, k, wanted), plan
-        why = "the exact scan is cheaper" if index_ms >= exact_ms else "the index would name too many candidates"
+        why = "the index would name too many candidates" if wanted > MOST else "the index would spare too little"
         plan = Plan("exact", among.rows, view.rows, exact_ms, index_ms, 0, index.recall, why)
-        return self._timed(view, query, among, k), plan
+        return self._timed(view, query, among, k, blocks), plan
 
     def _worth(self, view: View, spaces: tuple[str, ...], ms: float) -> tuple[bool, str]:
         """Whether to build an index now, and why not."""
@@ -123,10 +129,12 @@ class Planner:
             f"an index is built when scans have cost {price / 1000:.1f} s, {spent / 1000:.2f} s so far",
         )
 
-    def _timed(self, view: View, query: Query, among: Survivors, k: int) -> Iterator[Int64[np.ndarray, " c"]]:
+    def _timed(
+        self, view: View, query: Query, among: Survivors, k: int, blocks: Mapping[str, Float32[np.ndarray, "m d"]]
+    ) -> Iterator[Int64[np.ndarray, " c"]]:
         """The exact scan; one over all rows also measures the rate of the next."""
         began = time.thread_time()
-        found = list(scan(view, query, among.at, k))
+        found = list(scan(view, query, among.at, k, blocks))
         if among.at is None and len(found) == 1 and view.end >= SAMPLE:
             spaces = tuple(query)
             gathered, streamed = self._rates[spaces]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -85,14 +86,14 @@ class Row:
         return float(value)  # type: ignore[arg-type]
 
     def line(self) -> bytes:
-        """The row as one JSON line; fields at their default are left out."""
+        """The row as one JSON line, its id first; fields at their default are left out."""
         known = {key: value for key, value in asdict(self).items() if value not in ("", None, {})}
         return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def of_line(cls, line: bytes) -> Row:
         """The row of a line that `line` wrote. Trusts it: what is read back was checked when it was written."""
-        known = json.loads(line)
+        known = json.loads(line.decode())
         row = object.__new__(cls)
         for name, default in _DEFAULTS.items():
             object.__setattr__(row, name, known.get(name, default))
@@ -172,15 +173,34 @@ def _words(name: str, value: Words) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-@dataclass(frozen=True, slots=True)
 class Hit:
-    """An item that was found."""
+    """An item that was found. Its row is read when it is first asked for, as it was when it was found."""
 
-    row: Row
-    score: float
-    """Sum over spaces of weight x inner product, in float64."""
-    parts: Mapping[str, float]
-    """Space -> its weighted share of the score."""
+    __slots__ = ("_line", "_row", "parts", "score")
+
+    def __init__(self, line: bytes, score: float, parts: Mapping[str, float]) -> None:
+        self.score = score
+        """Sum over spaces of weight x inner product, in float64."""
+        self.parts = parts
+        """Space -> its weighted share of the score."""
+        self._line = line
+        self._row: Row | None = None
+
+    @property
+    def id(self) -> str:
+        """The item's id."""
+        # A line begins with its id: the rest need not be read.
+        return str(scanstring(self._line.decode(), len('{"id":"'))[0])
+
+    @property
+    def row(self) -> Row:
+        """The item."""
+        if self._row is None:
+            self._row = Row.of_line(self._line)
+        return self._row
+
+    def __repr__(self) -> str:
+        return f"Hit({self.id!r}, {self.score:.4f})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ stood beside it: the same items give the same hits from one catalogue, from shar
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -19,8 +21,13 @@ BLOCK = 4096
 """Rows gathered at a time: 2 MB at 128 dimensions, which stays in the cache."""
 SCORES = 1 << 24
 """Scores held at once, 64 MB."""
+RESIDENT = 1 << 28
+"""Bytes of a space up to which its vectors are taken into memory when they are used much; above they stay mapped."""
 SLACK = 1e-5
 """How far a float32 score may be from the float64 one, for a weight of 1."""
+
+LOWEST = float(np.finfo(np.float32).min)
+"""Above the score of a dead row."""
 
 Query = Mapping[str, Float32[np.ndarray, "b d"]]
 """Space -> queries, multiplied by the space's weight."""
@@ -36,7 +43,13 @@ def _scratch(rows: int, width: int) -> Float32[np.ndarray, "rows width"]:
     return kept[: rows * width].reshape(rows, width)
 
 
-def scan(view: View, query: Query, at: Int64[np.ndarray, " m"] | None, k: int) -> Iterator[Int64[np.ndarray, " c"]]:
+def scan(
+    view: View,
+    query: Query,
+    at: Int64[np.ndarray, " m"] | None,
+    k: int,
+    blocks: Mapping[str, Float32[np.ndarray, "m d"]] | None = None,
+) -> Iterator[Int64[np.ndarray, " c"]]:
     """For each query the positions among which the best k are: those k and all within rounding of the last.
 
     Args:
@@ -44,21 +57,31 @@ def scan(view: View, query: Query, at: Int64[np.ndarray, " m"] | None, k: int) -
         query: one or several queries.
         at: the rows to score, ascending; None for all that live.
         k: at least 1.
+        blocks: space -> the vectors of those rows, where they are at hand.
     """
     rows = view.end if at is None else len(at)
     queries = len(next(iter(query.values())))
-    slack = SLACK * sum(float(np.linalg.norm(q, axis=1).max(initial=0)) for q in query.values())
+    slack = SLACK * sum(max(map(_length, q)) for q in query.values())
     together = max(1, min(64, SCORES // max(rows, 1)))
     for first in range(0, queries, together):
         some = {space: q[first : first + together] for space, q in query.items()}
-        for scores in _scores(view, some, at, rows):
+        for scores in _gathered(some, blocks) if blocks else _scores(view, some, at, rows):
             best = _best(scores, k, slack)
             yield best if at is None else at[best]
+
+
+def _gathered(query: Query, blocks: Mapping[str, Float32[np.ndarray, "m d"]]) -> Float32[np.ndarray, "b m"]:
+    scores: Float32[np.ndarray, "b m"] = sum(
+        (blocks[space] @ wanted[0])[None] if len(wanted) == 1 else wanted @ blocks[space].T
+        for space, wanted in query.items()
+    )
+    return scores
 
 
 def _scores(view: View, query: Query, at: Int64[np.ndarray, " m"] | None, rows: int) -> Float32[np.ndarray, "b m"]:
     count = len(next(iter(query.values())))
     scores = np.zeros((count, rows), np.float32)
+    resident = view.end * max(q.shape[1] for q in query.values()) * 4 <= RESIDENT
     parts = (
         (
             (number, slice(int(view.starts[number]), int(view.starts[number + 1])))
@@ -70,7 +93,7 @@ def _scores(view: View, query: Query, at: Int64[np.ndarray, " m"] | None, rows: 
     for number, part in parts:
         chosen = None if at is None else at[part] - view.starts[number]
         for space, wanted in query.items():
-            stored = view.segments[number].vectors[space]
+            stored = view.segments[number].stored(space, part.stop - part.start, resident)
             for start in range(part.start, part.stop, BLOCK):
                 stop = min(start + BLOCK, part.stop)
                 if chosen is None:
@@ -93,23 +116,32 @@ def _best(scores: Float32[np.ndarray, " m"], k: int, slack: float) -> Int64[np.n
     if len(scores) <= k:
         return np.flatnonzero(scores > -np.inf)
     bound = np.partition(scores, len(scores) - k)[len(scores) - k] - 2 * slack
-    return np.flatnonzero(scores >= max(bound, np.finfo(np.float32).min))
+    return np.flatnonzero(scores >= max(bound, LOWEST))
+
+
+def _length(q: Float32[np.ndarray, " d"]) -> float:
+    return math.sqrt(np.dot(q, q))
 
 
 def ranked(
     view: View, query: Mapping[str, Float32[np.ndarray, " d"]], at: Int64[np.ndarray, " c"], k: int
 ) -> list[Hit]:
     """The best k of some rows by float64 score, equal ones by id."""
-    parts: dict[str, Float64[np.ndarray, " c"]] = {
-        space: (view.vectors(at, space).astype(np.float64) * q.astype(np.float64)).sum(axis=1)
-        for space, q in query.items()
-    }
-    total = sum(parts.values(), np.zeros(len(at)))
-    keep = np.arange(len(at))
-    if len(at) > k:
-        keep = np.flatnonzero(total >= np.partition(total, len(at) - k)[len(at) - k])
+    parts: dict[str, Float64[np.ndarray, " c"]] = {}
+    for space, q in query.items():
+        products = view.vectors(at, space).astype(np.float64)
+        products *= q
+        parts[space] = products.sum(axis=1)
+    total = sum(parts.values())
+    assert isinstance(total, np.ndarray)
+    order = np.argsort(-total, kind="stable")
+    if len(order) > k:
+        order = order[total[order] >= total[order[k - 1]]]
+    shares = zip(*(part[order].tolist() for part in parts.values()), strict=True)
     hits = [
-        Hit(view.row(int(at[i])), float(total[i]), {space: float(part[i]) for space, part in parts.items()})
-        for i in keep.tolist()
+        Hit(view.line(place), score, dict(zip(parts, share, strict=True)))
+        for place, score, share in zip(at[order].tolist(), total[order].tolist(), shares, strict=True)
     ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.row.id))[:k]
+    if any(a.score == b.score for a, b in pairwise(hits)):
+        hits.sort(key=lambda hit: (-hit.score, hit.id))
+    return hits[:k]

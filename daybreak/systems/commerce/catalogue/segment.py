@@ -96,6 +96,8 @@ class Segment:
             self.vectors: dict[str, Float32[np.ndarray, "n d"]] = {
                 space: np.load(folder / f"{space}.npy", mmap_mode="c").view(np.ndarray) for space in spaces
             }
+            self._resident: dict[str, Float32[np.ndarray, "n d"]] = {}
+            self._read: dict[str, int] = {}
             with (folder / "rows.jsonl").open("rb") as file:
                 self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             with np.load(folder / "columns.npz", allow_pickle=False) as stored:
@@ -107,6 +109,19 @@ class Segment:
         for space, width in spaces.items():
             if self.vectors[space].shape != (self.rows, width):
                 raise UserError(f"segment {folder} is damaged: {space} is {self.vectors[space].shape}")
+
+    def stored(self, space: str, rows: int, resident: bool) -> Float32[np.ndarray, "n d"]:
+        """The vectors of a space, to read so many of their rows.
+
+        Mapped files have small pages, in which scattered rows cost twice as much. Where `resident`, a copy is made
+        when as many rows were read as there are: one question to a catalogue reads what it needs and no more.
+        """
+        if space in self._resident:
+            return self._resident[space]
+        self._read[space] = self._read.get(space, 0) + rows
+        if resident and self._read[space] > self.rows:
+            self._resident[space] = np.array(self.vectors[space])
+        return self.vectors[space]
 
     def line(self, at: int) -> bytes:
         """The JSON line of a row."""

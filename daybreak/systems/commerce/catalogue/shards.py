@@ -182,7 +182,7 @@ class Shards:
 
 def merged(some: Sequence[Hits], k: int, where: Where | None = None) -> Hits:
     """The hits of shards as those of one catalogue."""
-    best = sorted((hit for hits in some for hit in hits), key=lambda hit: (-hit.score, hit.row.id))[:k]
+    best = sorted((hit for hits in some for hit in hits), key=lambda hit: (-hit.score, hit.id))[:k]
     plans = [hits.plan for hits in some]
     asked = [plan for plan in plans if plan.rows]
     through = [plan for plan in asked if plan.kind == "index"]

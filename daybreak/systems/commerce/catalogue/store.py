@@ -9,6 +9,7 @@ A reader sees the last commit when it searches, and one consistent state while i
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Catalogue:
             UserError: it is not a catalogue, is damaged, or is of a newer daybreak.
         """
         self.path = Path(path)
+        self._manifest = str(self.path / MANIFEST)
         self.planner = Planner(threads, auto_index)
         self._lock = threading.RLock()
         self._seen: tuple[int, int] | None = None
@@ -97,7 +99,7 @@ class Catalogue:
         """The catalogue as it is now."""
         with self._lock:
             try:
-                stat = (self.path / MANIFEST).stat()
+                stat = os.stat(self._manifest)
                 seen = (stat.st_ino, stat.st_mtime_ns)
             except FileNotFoundError:
                 seen = None

@@ -7,8 +7,9 @@ while segments are merged and deleted under it. It knows nothing about scores or
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ NAMED = 10_000
 """Above this many rows an unknown id is told without the nearest ones: comparing would take seconds."""
 
 
+GATHERED = 1 << 23
+"""Bytes of vectors, of one space, that are kept beside a filter that is asked again: 16,384 rows of 128."""
+
+
 @dataclass(frozen=True)
 class Survivors:
     """The rows that pass a filter."""
@@ -36,6 +41,19 @@ class Survivors:
     rows: int
     trail: Trail = ()
     """What each condition left."""
+    blocks: dict[str, Float32[np.ndarray, "m d"]] = field(default_factory=dict)
+    """Space -> the vectors of these rows, beside each other; from the second question on, where they are few."""
+    asked: set[str] = field(default_factory=set)
+    """Spaces in which they were scored before."""
+
+    def block(self, view: View, space: str) -> Float32[np.ndarray, "m d"] | None:
+        """The vectors of these rows, where they are kept."""
+        if self.at is None or self.rows * view.manifest.spaces[space] * 4 > GATHERED:
+            return None
+        if space not in self.blocks and space in self.asked:
+            self.blocks[space] = view.vectors(self.at, space)
+        self.asked.add(space)
+        return self.blocks.get(space)
 
 
 class View:
@@ -48,6 +66,7 @@ class View:
         """For each segment which rows are dead; None for none."""
         self.starts: Int64[np.ndarray, " s"] = np.cumsum([0, *(segment.rows for segment in segments)])
         """The position of each segment's first row, and the end."""
+        self._begins: list[int] = self.starts.tolist()
         self._kept: dict[Any, Survivors] = {}
         self._lock = threading.Lock()
 
@@ -84,13 +103,18 @@ class View:
 
     def place(self, at: int) -> tuple[int, int]:
         """The segment of a position, and its row there."""
-        number = int(np.searchsorted(self.starts, at, "right")) - 1
-        return number, int(at - self.starts[number])
+        number = bisect_right(self._begins, at) - 1
+        return number, at - self._begins[number]
 
     def row(self, at: int) -> Row:
         """The row at a position."""
         number, within = self.place(at)
         return self.segments[number].row(within)
+
+    def line(self, at: int) -> bytes:
+        """The JSON line of the row at a position."""
+        number, within = self.place(at)
+        return self.segments[number].line(within)
 
     def find(self, ids: Sequence[str]) -> Int64[np.ndarray, " q"]:
         """The positions of the living rows with these ids; -1 where there is none."""
@@ -112,10 +136,14 @@ class View:
 
     def vectors(self, at: Int64[np.ndarray, " m"], space: str) -> Float32[np.ndarray, "m d"]:
         """The vectors of some rows, at any positions in any order."""
+        if len(self.segments) == 1:
+            found: Float32[np.ndarray, "m d"] = self.segments[0].vectors[space][at]
+            return found
+        numbers = np.searchsorted(self.starts, at, "right") - 1
         out = np.empty((len(at), self.manifest.spaces[space]), np.float32)
-        order = np.argsort(at, kind="stable")
-        for number, part in self.split(at[order]):
-            out[order[part]] = self.segments[number].vectors[space][at[order[part]] - self.starts[number]]
+        for number in sorted(set(numbers.tolist())):
+            mine = numbers == number
+            out[mine] = self.segments[number].vectors[space][at[mine] - self.starts[number]]
         return out
 
     # Columns over all segments.

@@ -1,0 +1,112 @@
+"""A hundred thousand photos with altered copies among them, for the near-duplicates of commerce_search.
+
+The photos of the shared data, and blends of two of them, as squares of 96 pixels; each copy is one photo changed in one
+way. The vectors stand in for a trained network's: small brightness edges, brightness and colours, by PCA to 128.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+
+SIDE = 96
+CHUNK = 2000
+
+
+def jpeg(image: Any) -> Any:
+    """Saved as JPEG at quality 30."""
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=30)
+    return Image.open(data).convert("RGB")
+
+
+def cut(share: float) -> Callable[[Any], Any]:
+    """The outer share of each side cut off, and enlarged again."""
+    edge = share * SIDE / 2
+    return lambda image: image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (edge, edge, SIDE - edge, SIDE - edge))
+
+
+def logo(image: Any) -> Any:
+    """A red label in the corner."""
+    copy = image.copy()
+    ImageDraw.Draw(copy).rectangle((3, 3, 22, 12), fill=(255, 0, 0))
+    return copy
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "JPEG 30": jpeg,
+    "half size": lambda image: image.resize((SIDE // 2, SIDE // 2)).resize((SIDE, SIDE), Image.Resampling.BILINEAR),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
+    "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.7),
+    "less colour": lambda image: ImageEnhance.Color(image).enhance(0.4),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "cut 2 %": cut(0.02),
+    "cut 5 %": cut(0.05),
+    "blur": lambda image: image.filter(ImageFilter.GaussianBlur(0.75)),
+    "turned 2 degrees": lambda image: image.rotate(2, Image.Resampling.BILINEAR, fillcolor=(255, 255, 255)),
+    "a label": logo,
+}
+
+
+def photos(data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The photos (n, 96, 96, 3), and which are of the train split."""
+    folder = data / "commerce"
+    with (folder / "clothing" / "items.csv").open(newline="") as file:
+        items = list(csv.DictReader(file))
+    pixels = np.empty((len(items), SIDE, SIDE, 3), np.uint8)
+    for i, item in enumerate(items):
+        with Image.open(folder / item["file"]) as image:
+            pixels[i] = np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))
+    return pixels, np.array([item["split"] == "train" for item in items])
+
+
+def every(pixels: np.ndarray, count: int, copies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(pixels, owner) in chunks: photos, then blends up to `count`, then copies. A copy's owner is its original."""
+    random = np.random.default_rng(0)
+    blends = max(count - len(pixels), 0)
+    first, second = random.integers(len(pixels), size=(2, blends))
+    share = random.uniform(0.4, 0.6, blends).astype(np.float32)
+
+    def of(i: np.ndarray) -> np.ndarray:
+        whole = pixels[np.minimum(i, len(pixels) - 1)].copy()
+        blend = i >= len(pixels)
+        b = i[blend] - len(pixels)
+        mixed = share[b][:, None, None, None] * pixels[first[b]] + (1 - share[b])[:, None, None, None] * pixels[
+            second[b], :, ::-1
+        ]  # fmt: skip
+        whole[blend] = mixed.astype(np.uint8)
+        return whole
+
+    for start in range(0, count, CHUNK):
+        i = np.arange(start, min(start + CHUNK, count))
+        yield of(i), i
+    owners = random.choice(count, copies, replace=False)
+    changes = list(CHANGES.values())
+    for start in range(0, copies, CHUNK):
+        i = owners[start : start + CHUNK]
+        changed = [changes[(start + n) % len(changes)](Image.fromarray(x)) for n, x in enumerate(of(i))]
+        yield np.stack([np.asarray(x) for x in changed]), i
+
+
+def features(pixels: np.ndarray) -> np.ndarray:
+    """What the stand-in sees, before PCA."""
+    import torch
+    from torch.nn.functional import avg_pool2d
+
+    x = avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 8, 4, 2, count_include_pad=False)
+    y = x[:, 0:1] * 0.299 + x[:, 1:2] * 0.587 + x[:, 2:3] * 0.114
+    edges = y - avg_pool2d(y, 5, 1, 2, count_include_pad=False)
+    edges = edges / edges.abs().std((2, 3), keepdim=True).clamp(min=3)
+    edges = edges.sign() * edges.abs().sqrt()
+    light = (y - y.mean((2, 3), keepdim=True)) / (y.std((2, 3), keepdim=True) + 4)
+    colour = (x[:, ::2] - y) * 0.6
+    colour = colour / (colour.abs().mean((1, 2, 3), keepdim=True) + 6)
+    parts = [(1.0, edges), (0.5, light), (0.5, colour)]
+    flat = [weight * part.flatten(1) / part[0].numel() ** 0.5 for weight, part in parts]
+    return torch.cat(flat, 1).numpy()
