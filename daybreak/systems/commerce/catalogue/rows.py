@@ -178,7 +178,7 @@ class Hit:
 
     __slots__ = ("_line", "_row", "parts", "score")
 
-    def __init__(self, line: bytes, score: float, parts: Mapping[str, float]) -> None:
+    def __init__(self, line: bytes, score: float, parts: dict[str, float]) -> None:
         self.score = score
         """Sum over spaces of weight x inner product, in float64."""
         self.parts = parts

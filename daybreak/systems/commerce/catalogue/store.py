@@ -9,6 +9,7 @@ A reader sees the last commit when it searches, and one consistent state while i
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -311,8 +312,10 @@ class Catalogue:
 
 def fewer(found: int, k: int, where: Where | None) -> str:
     """What to say of fewer hits than were asked for; nothing where there are enough."""
+    if found >= k:
+        return ""
     there = "are there" if where is None or where.empty else "pass the filter"
-    return "" if found >= k else f"{found} of the {k} asked for: no more items {there}"
+    return f"{found} of the {k} asked for: no more items {there}"
 
 
 def refuse(path: Path, model: str, other: str) -> None:
@@ -342,13 +345,15 @@ def weigh(view: View, queries: Mapping[str, Float[np.ndarray, "b d"]], weights: 
         width = view.manifest.spaces[space]
         if vectors.ndim != 2 or vectors.shape[1] != width:
             raise UserError(f"a query in {space} has {width} numbers, not the shape {vectors.shape[1:]}")
-        if not np.isfinite(vectors).all():
-            raise UserError(f"a query in {space} has numbers that are not finite")
+        if not math.isfinite(np.vdot(vectors, vectors)):
+            raise UserError(f"a query in {space} has numbers that are not finite, or far too large")
         if count not in (None, len(vectors)):
             raise UserError("the spaces of a batch have as many queries each")
         count = len(vectors)
         if weights.get(space, 1.0):
-            weighted[space] = np.ascontiguousarray(vectors * np.float32(weights.get(space, 1.0)))
+            weighted[space] = np.ascontiguousarray(
+                vectors * np.float32(weights[space]) if space in weights else vectors
+            )
     if not weighted or not count:
         raise UserError(f"a query needs a vector with a weight; there is: {', '.join(view.manifest.spaces)}")
     return weighted
