@@ -1,7 +1,8 @@
 """A hundred thousand photos with altered copies among them, for the near-duplicates of commerce_search.
 
-The photos of the shared data, and blends of two of them, as squares of 96 pixels; each copy is one photo changed in one
-way. The vectors stand in for a trained network's: small brightness edges, brightness and colours, by PCA to 128.
+The photos of the shared data, and collages of four of them, as squares of 96 pixels; each copy is one of these changed
+in one way. (Blends of two photos would not do: where one is pale, the blend is a copy of the other.) The vectors stand
+in for a trained network's: small brightness edges, brightness and colours, by PCA to 128.
 """
 
 from __future__ import annotations
@@ -67,20 +68,16 @@ def photos(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def every(pixels: np.ndarray, count: int, copies: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(pixels, owner) in chunks: photos, then blends up to `count`, then copies. A copy's owner is its original."""
+    """(pixels, owner) in chunks: photos, then collages up to `count`, then copies. A copy's owner is its original."""
     random = np.random.default_rng(0)
-    blends = max(count - len(pixels), 0)
-    first, second = random.integers(len(pixels), size=(2, blends))
-    share = random.uniform(0.4, 0.6, blends).astype(np.float32)
+    small = pixels.reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3).mean((2, 4), dtype=np.float32).astype(np.uint8)
+    four = random.integers(len(pixels), size=(max(count - len(pixels), 0), 4))
 
     def of(i: np.ndarray) -> np.ndarray:
         whole = pixels[np.minimum(i, len(pixels) - 1)].copy()
-        blend = i >= len(pixels)
-        b = i[blend] - len(pixels)
-        mixed = share[b][:, None, None, None] * pixels[first[b]] + (1 - share[b])[:, None, None, None] * pixels[
-            second[b], :, ::-1
-        ]  # fmt: skip
-        whole[blend] = mixed.astype(np.uint8)
+        made = np.flatnonzero(i >= len(pixels))
+        a, b, c, d = (small[four[i[made] - len(pixels), corner]] for corner in range(4))
+        whole[made] = np.concatenate([np.concatenate([a, b], 2), np.concatenate([c, d], 2)], 1)
         return whole
 
     for start in range(0, count, CHUNK):
