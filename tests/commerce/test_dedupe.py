@@ -70,6 +70,7 @@ def test_altered_copies_are_found_among_other_photos(tmp_path):
     wanted = {(f"i{i:03}", f"j{i:03}") for i in range(copies)}
     assert len(found & wanted) >= 0.95 * len(wanted)
     assert len(found & wanted) >= 0.99 * len(found)
+    assert set(dedupe.pairs(catalogue)) == found, "groups of two are the pairs"
     # Removing one of a pair takes the pair out.
     with catalogue.writing() as writer:
         writer.remove([f"j{i:03}" for i in range(copies)])

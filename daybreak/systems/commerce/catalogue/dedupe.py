@@ -78,9 +78,20 @@ def _averaged(cells: int, pixels: int) -> Float64[np.ndarray, "cells pixels"]:
 
 
 def duplicates(catalogue: Catalogue, rule: Rule | None = None, space: str = "instance") -> list[list[str]]:
-    """Groups of ids of the same photo, the largest first, ids in order within.
+    """Groups of ids of the same photo, the largest first, ids in order within: pairs of `pairs`, joined.
 
-    Photos of equal digest are the same. Rows without a hash are compared by digest alone.
+    In a large group not every pair is one that the rule names: a look at it is worth while.
+    """
+    ids, found = _found(catalogue, rule or Rule(), space)
+    groups = [sorted(ids[i] for i in group) for group in joined(len(ids), found)]
+    return sorted(groups, key=lambda group: (-len(group), group))
+
+
+def pairs(catalogue: Catalogue, rule: Rule | None = None, space: str = "instance") -> list[tuple[str, str]]:
+    """Pairs of ids of the same photo, each in order, all in order.
+
+    Photos of equal digest are the same; each is paired with the first of them. Rows without a hash are compared by
+    digest alone.
 
     Args:
         catalogue: where they are.
@@ -90,6 +101,13 @@ def duplicates(catalogue: Catalogue, rule: Rule | None = None, space: str = "ins
     Raises:
         UserError: the catalogue has no such space.
     """
+    ids, found = _found(catalogue, rule or Rule(), space)
+    named = ((ids[a], ids[b]) for a, b in found.tolist())
+    return sorted({(min(pair), max(pair)) for pair in named})
+
+
+def _found(catalogue: Catalogue, rule: Rule, space: str) -> tuple[list[str], Int64[np.ndarray, "p 2"]]:
+    """The ids of all rows, and pairs of places among them that are the same photo."""
     view = catalogue.view()
     if space and space not in view.manifest.spaces:
         raise UserError(f"the catalogue has no vector space {space!r}; there is: {', '.join(view.manifest.spaces)}")
@@ -102,13 +120,12 @@ def duplicates(catalogue: Catalogue, rule: Rule | None = None, space: str = "ins
         products: Float64[np.ndarray, " p"] = np.einsum("ij,ij->i", left, right).astype(np.float64)
         return products
 
-    pairs = near(hashes[at[hashed]], cosines if space else None, rule or Rule())
+    alike = near(hashes[at[hashed]], cosines if space else None, rule)
     rows = [view.row(int(i)) for i in at]
     first: dict[str, int] = {}
-    same = [(first.setdefault(row.digest, i), i) for i, row in enumerate(rows) if row.digest]
-    every = np.concatenate([hashed[pairs], np.array(same, np.int64).reshape(-1, 2)])
-    groups = [sorted(rows[i].id for i in group) for group in joined(len(rows), every)]
-    return sorted(groups, key=lambda group: (-len(group), group))
+    places = ((first.setdefault(row.digest, i), i) for i, row in enumerate(rows) if row.digest)
+    same = [(a, b) for a, b in places if a != b]
+    return [row.id for row in rows], np.concatenate([hashed[alike], np.array(same, np.int64).reshape(-1, 2)])
 
 
 def near(hashes: UInt64[np.ndarray, "n 4"], cosines: Cosines | None, rule: Rule) -> Int64[np.ndarray, "p 2"]:
