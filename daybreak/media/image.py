@@ -8,6 +8,7 @@ not cut. Needs Pillow (extra "commerce"). It knows files; it knows nothing about
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import warnings
 from typing import Any, ClassVar, Self
@@ -41,6 +42,8 @@ def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
     pixels: up to three times faster. Raises `UserError` for what is no picture, is cut short, or is too large.
     """
     Image = _pillow()
+    from PIL import UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: our limit is lower, and an error
@@ -56,6 +59,8 @@ def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
             image.load()
     except UserError:
         raise
+    except UnidentifiedImageError:
+        raise UserError(f"not a picture that can be read; {', '.join(FORMATS)} can") from None
     except Exception as error:  # a decoder may fail in any way on a broken file
         raise UserError(f"not a picture that can be read: {str(error) or type(error).__name__}") from error
     return np.asarray(_rgb(_upright(image)))
@@ -91,15 +96,12 @@ def _rgb(image: Any) -> Any:
 
 
 def _from_cmyk(image: Any) -> Any:
+    """By the picture's own profile; by the plain formula where it has none, or a broken one."""
     from PIL import ImageCms
 
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: the plain formula is what is left
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, KeyError):
+        own = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
     return image.convert("RGB")
 
 

@@ -109,4 +109,5 @@ def _usual(lab: Lab | None, text: str, name: str, model: str) -> Place:
         ):
             note = f"no {text} is registered: using the newest finished run, {run.title}"
             return Place(run.path / "final", run.title, note)
-    raise UserError(f"there is no {text} to use yet; train one: daybreak train {name}")
+    recipes = ", ".join(f"{name}:{recipe}" for recipe in systems()[name].recipes)
+    raise UserError(f"there is no {text} to use yet; train one: daybreak train {name} (recipes: {recipes})")

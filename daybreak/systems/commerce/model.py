@@ -15,7 +15,7 @@ from daybreak.errors import UserError
 from daybreak.lab.model import Model, Request, Response, action
 from daybreak.media.image import Image, letterbox
 from daybreak.systems.commerce.calibrate import Calibration, probabilities, said
-from daybreak.systems.commerce.net import SPACES, NetConfig, Seen, ShopNet, folded
+from daybreak.systems.commerce.net import COLOUR_WEIGHT, SPACES, NetConfig, Seen, ShopNet, folded
 from daybreak.systems.commerce.tags import Vocabulary
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class SimilarProduct(Filtered):
     """A picture of the item."""
     item: str = ""
     """Or the id of an item of the catalogue."""
-    colour_weight: float = Field(0.35, ge=0, le=10)
+    colour_weight: float = Field(COLOUR_WEIGHT, ge=0, le=10)
     """How much the colours count beside the kind; 0: not at all."""
 
 

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 SPACES = {"instance": 128, "product": 128, "colour": 32}
 """The embeddings and their sizes."""
+COLOUR_WEIGHT = 0.35
+"""Weight of the colour part beside the product part, unless a query says another."""
 
 
 class NetConfig(BaseModel):
@@ -55,19 +57,12 @@ class Seen(NamedTuple):
     """Logits of where it is, at a sixteenth of the side."""
 
 
-def norm_of(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation: it folds into the convolution before it when the network is used."""
-    return nn.BatchNorm2d(channels)
-
-
 class Conv(nn.Sequential):
-    """Convolution, normalisation, and ReLU unless told otherwise."""
+    """Convolution, normalisation (it folds into the convolution in use), and ReLU unless told otherwise."""
 
-    def __init__(self, before: int, after: int, size: int, stride: int = 1, groups: int = 1, act: bool = True) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(before, after, size, stride, size // 2, groups=groups, bias=False), norm_of(after)
-        ]  # fmt: skip
-        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
+    def __init__(self, before: int, after: int, size: int, stride: int = 1, act: bool = True) -> None:
+        conv = nn.Conv2d(before, after, size, stride, size // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(after), *([nn.ReLU(inplace=True)] if act else []))
 
 
 class Block(nn.Module):
