@@ -69,13 +69,17 @@ def evaluate(
 
 
 def means(recipe: Recipe[Any], found: Sequence[Score]) -> dict[str, float]:
-    """What an evaluation adds to the metrics: the goal, and the mean of every value that all scores have."""
+    """What an evaluation adds to the metrics."""
+    return {f"validation/{name}": value for name, value in figures(type(recipe), found).items()}
+
+
+def figures(cls: type[Recipe[Any]], found: Sequence[Score]) -> dict[str, float]:
+    """What scores come to: the mean of every value that all of them have, the recipe's reports, and its goal."""
     if not found:
         return {}
-    names = [name for name in found[0].values if all(name in score.values for score in found)]
-    out = {f"validation/{name}": sum(s.values[name] for s in found) / len(found) for name in names}
-    out[f"validation/{recipe.goal.name}"] = recipe.goal.aggregate(found)
-    return out
+    names = [n for n in found[0].values if not n.startswith("_") and all(n in score.values for score in found)]
+    out = {name: sum(score.values[name] for score in found) / len(found) for name in names}
+    return out | {metric.name: metric.aggregate(found) for metric in (*cls.reports, cls.goal)}
 
 
 def _row(run: Run, score: Score, step: int, split: str) -> dict[str, Any]:

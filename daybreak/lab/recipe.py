@@ -81,7 +81,10 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True)
 class Score:
-    """What one evaluation item got. `group` is the item's (song, speaker): intervals resample groups."""
+    """What one evaluation item got. `group` is the item's (song, speaker): intervals resample groups.
+
+    A value whose name begins with "_" is material for a metric, and is told nowhere else.
+    """
 
     item: str
     """The item's id; where a part of it is scored, "ID#PART"."""
@@ -190,6 +193,8 @@ class Recipe(Generic[C]):
     """Named values of Config."""
     goal: ClassVar[Metric]
     gates: ClassVar[tuple[Gate, ...]] = ()
+    reports: ClassVar[tuple[Metric, ...]] = ()
+    """What else an evaluation and a card tell that is no mean of one value (macro F1, a calibration error)."""
     clock: ClassVar[str] = "steps"
     """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
     threads: ClassVar[int] = 0

@@ -84,7 +84,7 @@ def test_a_poor_jpeg_differs_as_the_usual_encoder_makes_it():
 
 def test_precision_and_average_precision_follow_their_definition():
     relevant = np.array([True, False, True, True, False])
-    assert metrics.precision_at(relevant[None], 4)[0] == 0.75
+    assert metrics.precision_at(relevant, 4) == 0.75
     assert metrics.average_precision(relevant) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
     assert np.isnan(metrics.average_precision(np.zeros(3, bool)))
     assert metrics.ranked_ap(np.zeros(4), np.array([True, False, False, False])) == 0.25

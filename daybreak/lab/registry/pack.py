@@ -63,7 +63,7 @@ def pack(lab: Lab, version: Version, to: Path, half: bool, by: str) -> Path:
 def measure(lab: Lab, folder: Path, snapshot: str, by: str) -> dict[str, Any]:
     """Score a packed model on test items, as its recipe scores them. The reading is recorded."""
     from daybreak.lab.checkpoint import seed_everything
-    from daybreak.lab.evaluate import scores
+    from daybreak.lab.evaluate import figures, scores
     from daybreak.lab.lake import Lake, Snapshot
 
     record = json.loads((folder / "record.json").read_text())
@@ -85,9 +85,7 @@ def measure(lab: Lab, folder: Path, snapshot: str, by: str) -> dict[str, Any]:
     if not len(items):
         raise UserError(f"snapshot {data.id} has no test items")
     found = list(scores(recipe, items))
-    names = [name for name in found[0].values if all(name in score.values for score in found)]
-    values = {name: sum(score.values[name] for score in found) / len(found) for name in names}
-    values[cls.goal.name] = cls.goal.aggregate(found)
+    values = figures(cls, found)
     tests = test_set(items)
     with writing(lab):
         reading = {

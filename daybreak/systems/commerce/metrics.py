@@ -10,16 +10,16 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from daybreak.media.image import decode
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 
 
-def precision_at(relevant: Bool[np.ndarray, "queries ranks"], k: int) -> Float[np.ndarray, " queries"]:
-    """P@k: the share of the first k results that are relevant."""
-    return np.asarray(relevant[:, :k].mean(1), np.float64)
+def precision_at(relevant: Bool[np.ndarray, " ranks"], k: int) -> float:
+    """P@k: the share of the first k results that are relevant; of fewer than k, of those that are there."""
+    return float(relevant[:k].mean())
 
 
 def average_precision(relevant: Bool[np.ndarray, " ranks"]) -> float:
@@ -140,12 +140,3 @@ def altered(pixels: Pixels, kind: str, item: str) -> Pixels:
     """A picture's alteration: the same for the same item, in every run."""
     seed = int.from_bytes(hashlib.blake2b(f"{kind}:{item}".encode(), digest_size=8).digest())
     return ALTERATIONS[kind](pixels, np.random.default_rng(seed))
-
-
-def top(similarity: Float[np.ndarray, "queries gallery"], k: int) -> Int[np.ndarray, "queries k"]:
-    """The k most similar of the gallery, best first; ties by place."""
-    k = min(k, similarity.shape[1])
-    part = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-    values = np.take_along_axis(similarity, part, 1)
-    order = np.lexsort((part, -values), axis=1)
-    return np.take_along_axis(part, order, 1)

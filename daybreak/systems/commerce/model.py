@@ -15,12 +15,13 @@ from daybreak.errors import UserError
 from daybreak.lab.model import Model, Request, Response, action
 from daybreak.media.image import Image, letterbox
 from daybreak.systems.commerce.calibrate import Calibration, probabilities, said
+from daybreak.systems.commerce.filters import Asked
 from daybreak.systems.commerce.net import COLOUR_WEIGHT, SPACES, NetConfig, Seen, ShopNet, folded
 from daybreak.systems.commerce.tags import Vocabulary
 
 if TYPE_CHECKING:
     from daybreak.lab.program import Program
-    from daybreak.systems.commerce.catalogue import Catalogue, Hits, Row, Where
+    from daybreak.systems.commerce.catalogue import Catalogue, Hits, Row
 
 LEAST = 0.1
 """Probability that each wanted tag must have for an item to be an answer to words."""
@@ -60,29 +61,14 @@ class Tags(Response):
     """The precision that the thresholds were chosen for."""
 
 
-class Filtered(Request):
-    """How many hits, and which items count."""
-
-    k: int = Field(10, ge=1, le=1000)
-    """Most hits."""
-    where: tuple[str, ...] = ()
-    """Filters by tags, as colour=red; values of one group are alternatives."""
-    category: tuple[str, ...] = ()
-    """Any of these categories."""
-    lowest: float | None = None
-    """Least price."""
-    highest: float | None = None
-    """Highest price."""
-
-
-class SimilarImage(Filtered):
+class SimilarImage(Asked):
     """A picture to find again, whatever was done to it."""
 
     image: Image
     """The picture."""
 
 
-class SimilarProduct(Filtered):
+class SimilarProduct(Asked):
     """Items of the same kind as a picture's, or as an item of the catalogue."""
 
     image: Image | None = None
@@ -93,7 +79,7 @@ class SimilarProduct(Filtered):
     """How much the colours count beside the kind; 0: not at all."""
 
 
-class Search(Filtered):
+class Search(Asked):
     """Items by words, in English or Korean: "red dress under 50", "빨간 원피스"."""
 
     text: str = Field(min_length=1, max_length=500)
@@ -222,7 +208,9 @@ class Shop(Model):
         """Find the same picture again: cropped, recoloured, in a screenshot."""
         seen = self.see([request.image])
         query = {"instance": seen.instance[0].numpy()}
-        return self._found(self._open().search(query, where=self._where(request), k=request.k), self._read(seen))
+        return self._found(
+            self._open().search(query, where=request.conditions(request.category), k=request.k), self._read(seen)
+        )
 
     @action
     def similar_product(self, request: SimilarProduct) -> Findings:
@@ -240,7 +228,7 @@ class Shop(Model):
         if not request.colour_weight:
             del query["colour"], weights["colour"]
         exclude = [request.item] if request.item else []
-        hits = catalogue.search(query, weights, self._where(request), request.k, exclude)
+        hits = catalogue.search(query, weights, request.conditions(request.category), request.k, exclude)
         return self._found(hits, own)
 
     @action
@@ -261,7 +249,7 @@ class Shop(Model):
             for value in values:
                 query[0, vocabulary.columns[group, value]] = 1 / len(values)
         vector = self.tag_vectors(query, only=tuple(wanted.tags))[0]
-        hits = catalogue.search({"tags": vector}, where=self._where(request), k=3 * request.k)
+        hits = catalogue.search({"tags": vector}, where=request.conditions(request.category), k=3 * request.k)
         rows = [hit.row.id for hit in hits if self._has(catalogue, hit.row, wanted.tags)]
         if len(rows) < len(hits):
             notes.append(f"items are left out of which a wanted tag is less than {LEAST:.0%} sure")
@@ -282,13 +270,6 @@ class Shop(Model):
             raise UserError("no catalogue is open; --catalogue FOLDER opens one, and `commerce add` makes one")
         self.catalogue.check_model(self.fingerprint)
         return self.catalogue
-
-    def _where(self, request: Filtered) -> Where:
-        from daybreak.systems.commerce.catalogue import Where
-        from daybreak.systems.commerce.outfits.shelf import conditions
-
-        found = conditions(request.where, request.lowest, request.highest)
-        return Where(category=request.category, tags=found.tags, price=found.price)
 
     def _read(self, seen: Seen) -> dict[str, tuple[str, ...]]:
         """The sure tags of a query's picture."""

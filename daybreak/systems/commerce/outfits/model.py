@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daybreak.errors import UserError
 from daybreak.lab.model import Model, Request, Response, action
+from daybreak.systems.commerce.filters import Filtered
 from daybreak.systems.commerce.outfits.data import LARGEST
 from daybreak.systems.commerce.outfits.net import FIRST, NetConfig, OutfitNet, Query, encode
 from daybreak.systems.commerce.outfits.pieces import Names, Piece
-from daybreak.systems.commerce.outfits.shelf import Shelf, conditions, item, shelf, worn
+from daybreak.systems.commerce.outfits.shelf import Shelf, item, shelf, worn
 
 if TYPE_CHECKING:
     from daybreak.systems.commerce.catalogue import Catalogue
@@ -47,21 +48,13 @@ class Worn(Request):
     """Pieces by words: "Pumps", or "Pumps: red leather pumps"."""
 
 
-class Match(Worn):
+class Match(Filtered, Worn):
     """An outfit to complete."""
 
     want: tuple[str, ...] = ()
     """Categories to complete it with; any without it."""
-    k: int = Field(10, ge=1, le=1000)
-    """Most hits."""
     each: int = Field(3, ge=1, le=1000)
     """Most hits of one category, so that the first ones are not all shoes."""
-    where: tuple[str, ...] = ()
-    """Filters by tags, as colour=red; values of one group are alternatives."""
-    lowest: float | None = None
-    """Least price."""
-    highest: float | None = None
-    """Highest price."""
 
 
 class Why(BaseModel):
@@ -167,7 +160,7 @@ class Stylist(Model):
         """Complete an outfit from the catalogue, or say which categories would."""
         pieces, notes = self._pieces(request, 1)
         wanted = {self.names[name] for name in request.want}
-        if self.catalogue is None and (request.where or request.lowest is not None or request.highest is not None):
+        if self.catalogue is None and request.filters:
             raise UserError("filters choose among a catalogue's items and none is open; --catalogue FOLDER opens one")
         query = self._query(pieces)
         kinds = query.kinds[0, FIRST:].double().numpy()
@@ -180,8 +173,9 @@ class Stylist(Model):
         if self.catalogue is None:
             notes.append("no catalogue is open: categories only; --catalogue FOLDER opens one")
         else:
-            where = conditions(request.where, request.lowest, request.highest)
-            found = shelf(self.catalogue, where, self.names, wanted, set(request.items), self.config.net.product)
+            found = shelf(
+                self.catalogue, request.conditions(), self.names, wanted, set(request.items), self.config.net.product
+            )
             notes += found.notes
             hits = self._hits(found, request, query, pieces)
             if len(hits) < request.k:

@@ -28,20 +28,6 @@ class Shelf(NamedTuple):
     """What was left out, and why."""
 
 
-def conditions(where: Sequence[str], lowest: float | None, highest: float | None) -> Where:
-    """A request's filters: "colour=red" twice with other values means any of them. Raises `UserError`."""
-    from daybreak.systems.commerce.catalogue import Where
-
-    tags: dict[str, list[str]] = {}
-    for word in where:
-        group, sign, value = (part.strip() for part in word.partition("="))
-        if not sign or not group or not value:
-            raise UserError(f"--where {word!r} is not GROUP=VALUE, as colour=red")
-        tags.setdefault(group, []).append(value)
-    price = None if lowest is None and highest is None else (lowest, highest)
-    return Where(tags={group: tuple(values) for group, values in tags.items()}, price=price)
-
-
 def shelf(catalogue: Catalogue, where: Where, names: Names, wanted: set[int], worn: set[str], product: int) -> Shelf:
     """The items that pass the filter, are of a wanted category (any of those taught, where none is) and are not worn.
 

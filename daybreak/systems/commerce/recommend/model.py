@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from daybreak.errors import UserError, nearest
-from daybreak.lab.model import Model, Request, Response, action
+from daybreak.lab.model import Model, Response, action
+from daybreak.systems.commerce.filters import Asked
 from daybreak.systems.commerce.recommend.data import Log, Taken
 from daybreak.systems.commerce.recommend.net import Lifts, numbered
 
@@ -38,23 +39,13 @@ class RecommenderConfig(BaseModel):
     """Its items are categories: outfits served as baskets."""
 
 
-class ForWhom(Request):
+class ForWhom(Asked):
     """A person of the log, or a basket."""
 
     person: str = ""
     """A person of the log that is open."""
     basket: tuple[str, ...] = ()
     """Items, the newest last; behind a person's own where both are given."""
-    k: int = Field(10, ge=1, le=1000)
-    """Most hits."""
-    category: tuple[str, ...] = ()
-    """Only items of these categories of the catalogue."""
-    where: tuple[str, ...] = ()
-    """Filters by tags of the catalogue, as colour=red."""
-    lowest: float | None = None
-    """Least price."""
-    highest: float | None = None
-    """Highest price."""
 
 
 class Reason(BaseModel):
@@ -154,9 +145,8 @@ class Recommender(Model):
 
     def _allowed(self, request: ForWhom, notes: list[str]) -> dict[str, Row] | None:
         """The catalogue's rows that pass the filters, by id; None without a catalogue."""
-        filters = request.category or request.where or request.lowest is not None or request.highest is not None
         if self.catalogue is None:
-            if filters:
+            if request.category or request.filters:
                 raise UserError(
                     "filters choose among a catalogue's items and none is open; --catalogue FOLDER opens one"
                 )
@@ -165,12 +155,9 @@ class Recommender(Model):
             raise UserError(
                 "this recommender was made of outfits: its items are categories, and no catalogue sells those"
             )
-        from dataclasses import replace
-
         from daybreak.systems.commerce.catalogue.rows import emptied
-        from daybreak.systems.commerce.outfits.shelf import conditions
 
-        where = replace(conditions(request.where, request.lowest, request.highest), category=request.category)
+        where = request.conditions(request.category)
         view = self.catalogue.view()
         found = view.where(where)
         if not found.rows:
