@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daybreak.errors import UserError
-from daybreak.lab.codec import number
+from daybreak.lab.codec import number, plain
 from daybreak.lab.home import Lab
 from daybreak.lab.registry.place import usual_name
 from daybreak.lab.registry.store import Version, append, checked_name, keep, now, versions, writing
@@ -157,27 +157,29 @@ def _read_gates(
         if progress:
             progress(len(seen), len(items))
     gates = [_gate(gate, found) for gate in cls.gates]
-    tests = test_set(items)
-    with writing(lab):
-        reading = {
-            "time": now(),
-            "run": run.id,
-            "snapshot": run.info.snapshot,
-            "test_set": tests,
-            "reading": len(readings(lab, tests)) + 1,
-            "items": len(items),
-            "goal": {"name": cls.goal.name, "value": cls.goal.aggregate(found)},
-            "gates": gates,
-            "passed": all(gate["passed"] for gate in gates),
-            "by": by,
-        }
-        append(lab.registry / "readings.jsonl", reading)
+    reading = record_reading(
+        lab, run.id, run.info.snapshot, items, goal={"name": cls.goal.name, "value": cls.goal.aggregate(found)},
+        gates=gates, passed=all(gate["passed"] for gate in gates), by=by,
+    )  # fmt: skip
     failed = [_gate_line(gate) for gate in gates if not gate["passed"]]
     if failed:
         raise UserError(
             f"{run.title} is not registered: {'; '.join(failed)} "
             f"({len(items)} test items, reading {reading['reading']} of this test set)"
         )
+    return reading
+
+
+def record_reading(lab: Lab, run: str, snapshot: str, items: Sequence[Item], **told: Any) -> dict[str, Any]:
+    """Write that test items were read: of which snapshot, the how manieth time, and what was told. The line written."""
+    tests = test_set(items)
+    with writing(lab):
+        reading = {
+            "time": now(), "run": run, "snapshot": snapshot, "test_set": tests,
+            "reading": len(readings(lab, tests)) + 1, "items": len(items), **told,
+        }  # fmt: skip
+        reading = plain(reading)
+        append(lab.registry / "readings.jsonl", reading)
     return reading
 
 

@@ -16,9 +16,9 @@ from daybreak.errors import UserError
 from daybreak.lab.codec import number, plain
 from daybreak.lab.config import check
 from daybreak.lab.home import Lab, write_json, write_whole
-from daybreak.lab.registry.gates import readings, test_set
+from daybreak.lab.registry.gates import record_reading
 from daybreak.lab.registry.place import locate
-from daybreak.lab.registry.store import Version, append, now, writing
+from daybreak.lab.registry.store import Version
 from daybreak.lab.run import Run
 from daybreak.lab.system import resolve, system
 
@@ -86,22 +86,8 @@ def measure(lab: Lab, folder: Path, snapshot: str, by: str) -> dict[str, Any]:
         raise UserError(f"snapshot {data.id} has no test items")
     found = list(scores(recipe, items))
     values = figures(cls, found)
-    tests = test_set(items)
-    with writing(lab):
-        reading = {
-            "time": now(),
-            "run": record["run"],
-            "snapshot": data.id,
-            "test_set": tests,
-            "reading": len(readings(lab, tests)) + 1,
-            "items": len(items),
-            "scores": len(found),
-            "goal": {"name": cls.goal.name, "value": values[cls.goal.name]},
-            "values": values,
-            "by": by,
-        }
-        append(lab.registry / "readings.jsonl", plain(reading))
-    return reading
+    goal = {"name": cls.goal.name, "value": values[cls.goal.name]}
+    return record_reading(lab, record["run"], data.id, items, scores=len(found), goal=goal, values=values, by=by)
 
 
 def card(lab: Lab, record: Mapping[str, Any], found: Mapping[str, Any], about: Mapping[str, str], folder: Path) -> str:

@@ -301,23 +301,10 @@ def note_nll(net: Callable[[Any, Any], Any], keywords: np.ndarray, stream: np.nd
 
 def _recorded(lab: Lab, model: str, data: Snapshot, items: Sequence[Item], rows: Sequence[Row]) -> None:
     """A line in the lab's record of who read the test songs."""
-    from daybreak.lab.codec import plain
-    from daybreak.lab.registry.gates import readings, test_set
-    from daybreak.lab.registry.store import append, now, writing
+    from daybreak.lab.registry.gates import record_reading
 
-    tests = test_set(items)
-    with writing(lab):
-        reading = {
-            "time": now(),
-            "run": model,
-            "snapshot": data.id,
-            "test_set": tests,
-            "reading": len(readings(lab, tests)) + 1,
-            "items": len(items),
-            "values": {row.measure: row.composed.value for row in rows if row.composed},
-            "by": getpass.getuser(),
-        }
-        append(lab.registry / "readings.jsonl", plain(reading))
+    values = {row.measure: row.composed.value for row in rows if row.composed}
+    record_reading(lab, model, data.id, items, values=values, by=getpass.getuser())
 
 
 def _print(rows: Sequence[Row]) -> None:

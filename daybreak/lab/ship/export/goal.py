@@ -14,15 +14,13 @@ from torch import Tensor
 
 from daybreak.errors import UserError
 from daybreak.lab.checkpoint import seed_everything
-from daybreak.lab.codec import plain
 from daybreak.lab.config import check
 from daybreak.lab.evaluate import scores
 from daybreak.lab.home import Lab
 from daybreak.lab.lake import Item, Snapshot
 from daybreak.lab.program import Run
 from daybreak.lab.recipe import Recipe
-from daybreak.lab.registry.gates import readings, test_set
-from daybreak.lab.registry.store import append, now, writing
+from daybreak.lab.registry.gates import record_reading
 from daybreak.lab.ship.export.session import Session
 from daybreak.lab.system import resolve, system
 
@@ -72,14 +70,8 @@ class Judge:
             return
         config = check(self.cls.Config, self.cls.shipped(self.record["config"]), f"{self.folder}/record.json")
         items = self.items(self.cls(config, self.data, "cpu"))
-        tests = test_set(items)
-        with writing(lab):
-            reading = {
-                "time": now(), "run": self.record["run"], "snapshot": self.data.id, "test_set": tests,
-                "reading": len(readings(lab, tests)) + 1, "items": len(items), "export": what,
-                "goal": {"name": self.cls.goal.name, "value": value}, "by": by,
-            }  # fmt: skip
-            append(lab.registry / "readings.jsonl", plain(reading))
+        goal = {"name": self.cls.goal.name, "value": value}
+        record_reading(lab, self.record["run"], self.data.id, items, export=what, goal=goal, by=by)
 
 
 def _runner(session: Session, name: str) -> Run:
