@@ -217,6 +217,7 @@ def copies(folder: str, data: str, count: int) -> Iterator[dict[str, float]]:
 
     from daybreak.systems.commerce.catalogue import Catalogue, dhash, duplicates
     from daybreak.systems.commerce.catalogue import Row as Item
+    from daybreak.systems.commerce.catalogue.dedupe import pairs
 
     pixels, train = photos(Path(data))
     seen = features(pixels[train])

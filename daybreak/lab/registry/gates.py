@@ -174,12 +174,11 @@ def record_reading(lab: Lab, run: str, snapshot: str, items: Sequence[Item], **t
     """Write that test items were read: of which snapshot, the how manieth time, and what was told. The line written."""
     tests = test_set(items)
     with writing(lab):
-        reading = {
+        reading: dict[str, Any] = {
             "time": now(), "run": run, "snapshot": snapshot, "test_set": tests,
             "reading": len(readings(lab, tests)) + 1, "items": len(items), **told,
         }  # fmt: skip
-        reading = plain(reading)
-        append(lab.registry / "readings.jsonl", reading)
+        append(lab.registry / "readings.jsonl", plain(reading))
     return reading
 
 
