@@ -60,13 +60,44 @@ def test_a_letterbox_keeps_proportions():
 
 def test_a_view_is_a_function_of_its_draw():
     pixels = torch.randint(0, 256, (6, 4, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    one, two = (augment.views(pixels, 32, augment.ALTERED, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(one.pixels, two.pixels)
-    assert one.pixels.shape == (6, 3, 32, 32)
-    assert (one.pixels >= 0).all()
-    assert (one.pixels <= 1).all()
-    other = augment.views(pixels, 32, augment.ALTERED, torch.Generator().manual_seed(6))
-    assert not torch.equal(one.pixels, other.pixels)
+    extent = torch.tensor([[1.0, 1.0], [0.75, 1.0]] * 3)
+
+    def seen(seed: int) -> torch.Tensor:
+        return augment.views(pixels, extent, 32, augment.ALTERED, torch.Generator().manual_seed(seed)).pixels
+
+    one = seen(5)
+    assert torch.equal(one, seen(5))
+    assert one.shape == (6, 3, 32, 32)
+    assert (one >= 0).all()
+    assert (one <= 1).all()
+    assert not torch.equal(one, seen(6))
+
+
+def test_a_view_of_the_whole_photo_is_what_the_network_sees_in_use():
+    rng = np.random.default_rng(3)
+    blots = Pillow.fromarray(rng.integers(0, 256, (4, 3, 3), dtype=np.uint8))
+    high = np.asarray(blots.resize((48, 64), Pillow.Resampling.BICUBIC))
+    stored = torch.from_numpy(letterbox(high, 64).transpose(2, 0, 1).copy())
+    pixels = torch.cat([stored, torch.zeros(1, 64, 64, dtype=torch.uint8)])[None].expand(16, -1, -1, -1)
+    whole = augment.Strength(least=1, turn=0, light=0, recolour=0, screenshot=0, blur=0, jpeg=0, erase=0)
+    seen = augment.views(pixels, torch.tensor([[0.75, 1.0]]).expand(16, 2), 32, whole, torch.Generator().manual_seed(0))
+    wanted = torch.from_numpy(letterbox(high, 32).astype(np.float32) / 255).permute(2, 0, 1)
+    nearest = torch.stack([(seen.pixels - w).abs().mean((1, 2, 3)) for w in (wanted, wanted.flip(2))]).amin(0)
+    # Some are stretched by up to an eighth, and saturation and hue breathe.
+    assert nearest.median() < 0.06
+    beside = seen.pixels[:, :, :, :2]
+    assert (beside - beside[:, :, :1, :1]).abs().max() < 1e-5
+
+
+def test_a_turned_hue_is_what_a_picture_editor_gives():
+    import colorsys
+
+    colours = torch.rand(20, 3, generator=torch.Generator().manual_seed(1))
+    turn, factor = torch.full((1,), 2.0), torch.full((1,), 0.7)
+    ours = augment._hue(colours.T[None, :, :, None], turn, factor)[0, :, :, 0].T
+    for before, after in zip(colours.tolist(), ours.tolist(), strict=True):
+        h, s, v = colorsys.rgb_to_hsv(*before)
+        assert after == pytest.approx(colorsys.hsv_to_rgb((h + 2.0 / (2 * np.pi)) % 1, s * 0.7, v), abs=1e-5)
 
 
 def test_a_poor_jpeg_differs_as_the_usual_encoder_makes_it():

@@ -58,19 +58,29 @@ class Views(NamedTuple):
     """Whose colours no longer have their names."""
 
 
-def views(pixels: UInt8[Tensor, "batch 4 height width"], side: int, how: Strength, draw: torch.Generator) -> Views:
-    """A view of each photo: its pixels, its map of the garment, and whether its colours hold."""
+def views(
+    pixels: UInt8[Tensor, "batch 4 height width"],
+    extent: Float[Tensor, "batch 2"],
+    side: int,
+    how: Strength,
+    draw: torch.Generator,
+) -> Views:
+    """A view of each photo: its pixels, its map of the garment, and whether its colours hold.
+
+    `extent`: the width and the height that the photo takes in its square, as shares. A view is cut out of the photo and
+    then put into a square of its own, as a file is that was cut by someone else (`media.image.letterbox`).
+    """
     count, device = len(pixels), pixels.device
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=draw)
 
     small = rand() < how.screenshot
-    theta = _theta(rand, how, small).to(device)
+    theta, frame = _theta(rand, how, small, extent.cpu())
+    theta, frame, extent = theta.to(device), frame.to(device), extent.to(device)
     grid = F.affine_grid(theta, [count, 4, side, side], align_corners=False)
-    inside = (grid.abs() <= 1).all(-1)[:, None]
+    inside = (grid.abs() <= extent[:, None, None]).all(-1)[:, None]
     x = pixels.float() / 255
-    # Outside the photo its border goes on; in a screenshot, a page or another photo is there.
     shown = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     if small.any():
         far = torch.nonzero(small).flatten().to(device)
@@ -78,13 +88,13 @@ def views(pixels: UInt8[Tensor, "batch 4 height width"], side: int, how: Strengt
         shown = shown.index_copy(0, far, F.grid_sample(half, grid[far], padding_mode="border", align_corners=False))
         under = _pages(side, lambda *shape: rand(*shape)[small], device)
         other = F.interpolate(x[torch.randperm(count, generator=draw)[small].to(device), :3], (side, side), mode="area")
-        photo = (rand()[small] < 0.4).to(device)[:, None, None, None]
+        photo = (rand()[small] < 0.3).to(device)[:, None, None, None]
         under = torch.cat([torch.where(photo, other, under), torch.zeros_like(under[:, :1])], 1)
         shown = shown.index_copy(0, far, torch.where(inside[far], shown[far], under))
-    # Some whose corners a turn has left empty have an even colour there, white more often than not.
-    even = ((rand() < 0.5) & ~small).to(device)[:, None, None, None] & ~inside
-    fill = torch.where((rand() < 0.6)[:, None], torch.ones(()), rand(3)).to(device)[:, :, None, None]
-    x = torch.where(even, fill, shown[:, :3])
+    # Beside a turned photo there is an even colour, white more often than not, or its border goes on.
+    even = ((rand() < 0.7) & ~small).to(device)[:, None, None, None] & ~inside
+    fill = torch.where((rand() < 0.7)[:, None], torch.ones(()), rand(3)).to(device)[:, :, None, None]
+    x = _framed(torch.where(even, fill, shown[:, :3]), frame)
     x, changed = _light(x, rand, how)
     x = _blurred(x, rand() < how.blur, draw)
     x = jpeg(x, torch.where(rand() < how.jpeg, 6 + 64 * rand() ** 2, 100.0).to(device))
@@ -92,23 +102,48 @@ def views(pixels: UInt8[Tensor, "batch 4 height width"], side: int, how: Strengt
     return Views(x, shown[:, 3:] * inside, changed)
 
 
-def _theta(rand: Draw, how: Strength, small: Tensor) -> Float[Tensor, "batch 2 3"]:
-    """Where each point of the view lies in the photo: crop, proportion, turn, mirror, or far away in a screenshot."""
+def _theta(
+    rand: Draw, how: Strength, small: Tensor, extent: Float[Tensor, "batch 2"]
+) -> tuple[Float[Tensor, "batch 2 3"], Float[Tensor, "batch 2"]]:
+    """Where each point of the view lies in the photo's square: crop, turn, mirror, or far away in a screenshot; and the
+    width and height that the view takes in its own square."""
     area = how.least + (1 - how.least) * rand()
     area = torch.where(rand() < 0.15, torch.ones(()), area)  # some see the whole photo, as all do in use
-    stretch = torch.exp((rand() - 0.5) * 0.3)
-    sx, sy = area.sqrt() * stretch, area.sqrt() / stretch
-    # In a screenshot the photo takes 35 % to 80 % of the side.
-    far = 1 / (0.35 + 0.45 * rand())
-    sx, sy = torch.where(small, far, sx), torch.where(small, far * torch.exp((rand() - 0.5) * 0.2), sy)
+    stretch = torch.exp((rand() - 0.5) * 0.25)
+    cut = (area.sqrt()[:, None] * torch.stack([stretch, 1 / stretch], 1)).clamp(max=1)
+    size = cut * extent
+    whole = size.amax(1, keepdim=True)
+    # A screenshot is a page, higher than wide; its photo takes 35 % to 80 % of the page's width.
+    page = torch.stack([0.45 + 0.55 * rand(), torch.ones(len(small))], 1)
+    share = (0.35 + 0.45 * rand()) * page[:, 0] ** 0.5
+    frame = torch.where(small[:, None], page, size / whole)
+    zoom = torch.where(small, 1 / share, whole[:, 0])
+    squash = torch.exp((rand() - 0.5) * 0.1)  # what a page or a chat does to a photo's proportions
     angle = torch.where(rand() < 0.5, (2 * rand() - 1) * how.turn * math.pi / 180, torch.zeros(()))
-    room_x, room_y = (1 - sx).abs(), (1 - sy).abs()
-    tx, ty = (2 * rand() - 1) * room_x, (2 * rand() - 1) * room_y
+    room = torch.where(small[:, None], (page * zoom[:, None] - extent).abs(), extent - size)
+    at = (2 * rand(2) - 1) * room
     mirror = torch.where(rand() < 0.5, -1.0, 1.0)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    top = torch.stack([mirror * sx * cos, -sy * sin, tx], 1)
-    low = torch.stack([mirror * sx * sin, sy * cos, ty], 1)
-    return torch.stack([top, low], 1)
+    cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
+    top = torch.stack([mirror * cos * squash, -mirror * sin, at[:, 0]], 1)
+    low = torch.stack([sin * squash, cos, at[:, 1]], 1)
+    return torch.stack([top, low], 1), frame
+
+
+def _framed(x: Float[Tensor, "batch 3 side side"], frame: Float[Tensor, "batch 2"]) -> Tensor:
+    """Beside the frame, the mean colour of its long edges, as `letterbox` does it."""
+    side = x.shape[-1]
+    at = (2 * torch.arange(side, device=x.device) + 1) / side - 1
+    far = torch.stack(  # how far each point is inside the frame's nearer edge, across and down
+        [
+            (frame[:, :1] - at.abs())[:, None].expand(-1, side, -1),
+            (frame[:, 1:] - at.abs())[:, :, None].expand(-1, -1, side),
+        ]
+    )
+    within = (far >= 0).all(0)[:, None]
+    across = (frame[:, 0] <= frame[:, 1])[:, None, None]
+    edge = (within & (torch.where(across, far[0], far[1]) <= 2.5 / side)[:, None]).to(x.dtype)
+    mean = (x * edge).sum((2, 3), keepdim=True) / edge.sum((2, 3), keepdim=True).clamp(min=1)
+    return torch.where(within, x, mean)
 
 
 def _pages(side: int, rand: Draw, device: torch.device) -> Float[Tensor, "batch 3 side side"]:
@@ -134,9 +169,13 @@ YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.5
 
 
 def _light(x: Tensor, rand: Draw, how: Strength) -> tuple[Tensor, Bool[Tensor, " batch"]]:
-    """Brightness, contrast, saturation, a breath of hue; or another hue, other channels, or grey: "changed"."""
+    """Brightness, contrast, saturation, a breath of hue; or another hue, other channels, or grey: "changed".
+
+    Half of the changed keep their value, as picture editors turn hues (HSV), half their luma, as televisions do (YIQ).
+    """
     device = x.device
     changed = rand() < how.recolour
+    editor = changed & (rand() < 0.5)
     saturation = torch.where(changed, 1.6 * rand(), 1 + (2 * rand() - 1) * 0.2)
     hue = torch.where(changed, (2 * rand() - 1) * math.pi, (2 * rand() - 1) * 0.06)
     turn = torch.zeros(len(x), 3, 3)
@@ -145,13 +184,32 @@ def _light(x: Tensor, rand: Draw, how: Strength) -> tuple[Tensor, Bool[Tensor, "
     turn[:, 1, 2], turn[:, 2, 1] = -saturation * torch.sin(hue), saturation * torch.sin(hue)
     matrix = torch.linalg.inv(YIQ) @ turn @ YIQ
     gains = torch.where(changed[:, None], torch.exp((rand(3) - 0.5) * 1.2), torch.exp((rand(3) - 0.5) * 0.12))
-    matrix = gains[:, :, None] * matrix
+    matrix = torch.where(editor[:, None, None], torch.eye(3), gains[:, :, None] * matrix)
     contrast = 1 + (2 * rand() - 1) * how.light
     bright = (2 * rand() - 1) * how.light * 0.5
+    some = torch.nonzero(editor).flatten()
+    if len(some):
+        factors = torch.stack([hue, 0.4 + 0.75 * saturation], 1)[some].to(device)
+        x = x.index_copy(0, some.to(device), _hue(x[some.to(device)], factors[:, 0], factors[:, 1]))
     middle = x.mean((1, 2, 3), keepdim=True)
     x = (x - middle) * contrast.to(device)[:, None, None, None] + middle + bright.to(device)[:, None, None, None]
     x = torch.einsum("bij,bjhw->bihw", matrix.to(device), x)
     return x.clamp(0, 1), changed
+
+
+def _hue(
+    x: Float[Tensor, "batch 3 side side"], turn: Float[Tensor, " batch"], saturation: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 3 side side"]:
+    """Hues turned by an angle in radians and saturation times a factor, in HSV; the value stays."""
+    value, least = x.amax(1), x.amin(1)
+    chroma = value - least
+    r, g, b = x.unbind(1)
+    safe = chroma.clamp(min=1e-6)
+    sixth = torch.where(value == r, (g - b) / safe, torch.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
+    sixth = sixth + turn[:, None, None] * (3 / math.pi)
+    chroma = torch.minimum(chroma * saturation[:, None, None], value)
+    place = (torch.tensor([5.0, 3.0, 1.0], device=x.device)[None, :, None, None] + sixth[:, None]) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(place, 4 - place).clamp(0, 1)
 
 
 def _blurred(x: Tensor, which: Bool[Tensor, " batch"], draw: torch.Generator) -> Tensor:

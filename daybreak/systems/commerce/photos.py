@@ -112,6 +112,7 @@ class Photos:
         self._items: list[Item] | None = None
         self._order: Order | None = None
         self._held: dict[int, np.ndarray] = {}
+        self._extent: dict[int, np.ndarray] = {}
         self._known: dict[int, Targets] = {}
 
     def items(self, step: int) -> tuple[str, ...]:
@@ -124,6 +125,7 @@ class Photos:
         known = [self._targets(int(n)) for n in places]
         tensors = {
             "pixels": torch.from_numpy(np.stack([self._square(int(n)) for n in places])),
+            "extent": torch.from_numpy(np.stack([self._extent[int(n)] for n in places])),
             "tags": torch.from_numpy(np.stack([one.tags for one in known])),
             "weight": torch.from_numpy(np.stack([one.weight for one in known])),
         }
@@ -153,7 +155,10 @@ class Photos:
         if place in self._held:
             return self._held[place]
         assert self._items is not None
-        pixels = square(self.data.read(self._items[place]), self.side)
+        whole = decode(self.data.read(self._items[place]), 2 * self.side)
+        high, wide = whole.shape[:2]
+        self._extent[place] = np.array([wide, high], np.float32) / max(wide, high)
+        pixels = letterbox(whole, self.side)
         made = np.concatenate([pixels, garment(pixels)[..., None]], -1).transpose(2, 0, 1).copy()
         if len(self._held) < KEPT:
             self._held[place] = made

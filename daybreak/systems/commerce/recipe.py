@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 64
 """Photos that pass the network at once in an evaluation."""
-SHARPNESS = {"instance": 14.0, "product": 16.0, "colour": 10.0}
+SHARPNESS = {"instance": 20.0, "product": 16.0, "colour": 10.0}
 """By what cosines are multiplied before they are compared as logits."""
 CENTRES = 2
 """Proxies of each kind: a kind has more than one look."""
@@ -138,15 +138,15 @@ class ShopnetConfig(Config):
     """Weight decay of the matrices."""
     stored: int = Field(128, ge=32, le=512)
     """Pixels a side at which photos are held; views are cut from them."""
-    mix: float = Field(0.5, ge=0, le=1)
+    mix: float = Field(0.3, ge=0, le=1)
     """Share of a batch whose gentle view is mixed with another photo's; the rest teaches the same-picture part."""
     smooth: float = Field(0.1, ge=0, lt=1)
     """Label smoothing of exclusive groups."""
-    instance: float = Field(0.6, ge=0)
+    instance: float = Field(1.0, ge=0)
     """Weight of the same-picture loss."""
     product: float = Field(1.0, ge=0)
     """Weight of the loss of kinds by proxies."""
-    colour: float = Field(0.5, ge=0)
+    colour: float = Field(1.0, ge=0)
     """Weight of the loss of the colour part."""
     box: float = Field(0.2, ge=0)
     """Weight of the loss of the garment's map."""
@@ -241,8 +241,8 @@ class Shopnet(Recipe[ShopnetConfig]):
         """One update. `items`: photos that were seen."""
         config, side = self.config, self.config.net.side
         draw = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
-        gentle = augment.views(batch["pixels"], side, augment.GENTLE, draw)
-        altered = augment.views(batch["pixels"], side, augment.ALTERED, draw)
+        gentle = augment.views(batch["pixels"], batch["extent"], side, augment.GENTLE, draw)
+        altered = augment.views(batch["pixels"], batch["extent"], side, augment.ALTERED, draw)
         mixed, partner, own = augment.mixed(gentle.pixels, config.mix, draw)
         seen = self.net(torch.cat([mixed, altered.pixels]))
         count = len(mixed)
