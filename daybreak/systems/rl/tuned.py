@@ -71,16 +71,17 @@ TUNED: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "budget": 40_000, "gamma": 0.99, "updates": 8, "learn_temperature": False, "temperature": 1.0,
     },
     ("mpo", "CartPole-v1"): {"budget": 40_000, "gamma": 0.99, "updates": 8},
+    # The Zoo's settings for these three, its learning rate falling to nothing.
     ("ppo", "Acrobot-v1"): {
-        "budget": 400_000, "envs": 16, "play": 256, "batch": 4096, "epochs": 10, "gamma": 0.99, "lam": 0.94,
-        "normalise": True, "ratio_falls": False,
+        "budget": 1_000_000, "envs": 16, "play": 256, "batch": 64, "epochs": 4, "gamma": 0.99, "lam": 0.94,
+        "normalise": True, "lr": 3e-4, "ratio_falls": False,
     },
     ("ppo", "LunarLander-v3"): {
-        "budget": 600_000, "envs": 16, "play": 128, "batch": 256, "epochs": 6, "gamma": 0.999, "lam": 0.98,
-        "entropy": 0.01, "lr": 6e-4, "ratio_falls": False,
+        "budget": 1_000_000, "envs": 16, "play": 1024, "batch": 64, "epochs": 4, "gamma": 0.999, "lam": 0.98,
+        "entropy": 0.01, "lr": 3e-4, "ratio_falls": False,
     },
     ("ppo", "MountainCar-v0"): {
-        "budget": 600_000, "envs": 16, "play": 16, "batch": 256, "epochs": 4, "gamma": 0.99, "lam": 0.98,
+        "budget": 1_000_000, "envs": 16, "play": 16, "batch": 64, "epochs": 4, "gamma": 0.99, "lam": 0.98,
         "normalise": True, "lr": 3e-4, "ratio_falls": False,
     },
     ("ppo", "Pendulum-v1"): {
