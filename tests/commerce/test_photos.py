@@ -32,6 +32,35 @@ def test_alpha_lies_over_white_and_sixteen_bits_are_scaled():
     assert np.abs(decode(file(deep)).astype(int) - 129).max() <= 1
 
 
+KINDS = [(kind, mode) for kind in ("PNG", "TIFF") for mode in ("RGB", "L", "P", "1")] + [
+    ("JPEG", "RGB"), ("JPEG", "L"), ("WEBP", "RGB"), ("GIF", "P"), ("BMP", "RGB"), ("BMP", "P"), ("PPM", "RGB"),
+    ("PPM", "L"), ("TIFF", "CMYK"), ("JPEG", "CMYK"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "mode"), KINDS)
+def test_decoded_pixels_are_those_of_pillow(kind, mode):
+    blots = np.random.default_rng(2).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    image = Pillow.fromarray(blots).resize((70, 90), Pillow.Resampling.BICUBIC).convert(mode)
+    data = file(image, kind)
+    assert np.array_equal(decode(data), np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_a_large_jpeg_read_small_has_the_pixels_of_pillows_draft_and_the_square_of_the_whole(scale):
+    blots = np.random.default_rng(scale).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    image = Pillow.fromarray(blots).resize((200 * scale, 256 * scale), Pillow.Resampling.BICUBIC)
+    data = file(image, "JPEG", quality=90)
+    small = decode(data, 192)
+    assert small.shape == (256, 200, 3)
+    draft = Pillow.open(io.BytesIO(data))
+    draft.draft("RGB", (150, 192))
+    assert np.array_equal(small, np.asarray(draft))
+    square, whole = (letterbox(x, 96).astype(int) for x in (small, decode(data)))
+    assert np.abs(square - whole).mean() <= 1
+    assert np.abs(square - whole).max() <= 12
+
+
 def test_what_is_no_picture_or_is_cut_or_too_large_is_refused():
     whole = file(Pillow.new("RGB", (64, 64), (1, 2, 3)), "JPEG")
     with pytest.raises(UserError, match="not a picture"):

@@ -17,7 +17,7 @@ from daybreak.systems.commerce.data.drawn import drawings
 from daybreak.systems.commerce.model import Search, Shop, ShopConfig, SimilarImage, SimilarProduct, TagPhoto
 from daybreak.systems.commerce.net import NetConfig, ShopNet, folded
 from daybreak.systems.commerce.recipe import Shopnet
-from daybreak.systems.commerce.shelves import Entry, add, entries
+from daybreak.systems.commerce.shelves import Entry, add, entries, thumb
 from daybreak.systems.commerce.tags import Vocabulary
 
 SMALL = NetConfig(side=32, widths=(8, 16, 24, 32), depths=(0, 1, 1), features=64)
@@ -103,6 +103,15 @@ def test_words_find_the_items_that_have_the_tags_within_the_price(shop, shelf):
     assert set(found.unknown) == {"sparkly"}
     with pytest.raises(UserError, match="no word of"):
         shop.search(Search(text="sparkly"))
+
+
+def test_what_is_added_together_is_what_each_photo_gives_alone(shop, shelf):
+    for entry in drawn(5):
+        alone = shop.see([Image.from_bytes(entry.data)])
+        kept = shelf.vectors(entry.id)
+        for name in ("instance", "product", "colour"):
+            assert np.abs(kept[name] - getattr(alone, name)[0].numpy()).max() < 1e-5
+        assert thumb(shelf.path, shelf.get(entry.id)).pixels.shape[:2] == (128, 128)
 
 
 def test_adding_again_changes_nothing_and_a_broken_photo_is_set_aside(shop, shelf):

@@ -20,7 +20,7 @@ from daybreak.systems.commerce.net import COLOUR_WEIGHT, SPACES, NetConfig, Seen
 from daybreak.systems.commerce.tags import Vocabulary
 
 if TYPE_CHECKING:
-    from daybreak.lab.program import Program
+    from daybreak.lab.program import Page, Program, Run
     from daybreak.systems.commerce.catalogue import Catalogue, Hits, Row
 
 LEAST = 0.1
@@ -169,6 +169,11 @@ class Shop(Model):
         return {**SPACES, "tags": len(self.config.vocabulary.flat)}
 
     @property
+    def side(self) -> int:
+        """Pixels a side of the squares that the network sees."""
+        return int(self.config.net.side)
+
+    @property
     def kind(self) -> str:
         """The group that says what kind an item is: the first exclusive one."""
         return str(next(name for name, group in self.config.vocabulary.groups.items() if group.exclusive))
@@ -178,6 +183,17 @@ class Shop(Model):
         from daybreak.systems.commerce.programs import programs
 
         return programs(self)
+
+    def through(self, run: Mapping[str, Run]) -> None:
+        from daybreak.systems.commerce.programs import through
+
+        through(self, run)
+
+    def page(self) -> Page:
+        """A photo is tagged in it."""
+        from daybreak.systems.commerce.programs import page
+
+        return page(self)
 
     def describe(self) -> dict[str, Any]:
         groups = self.config.vocabulary.groups
@@ -313,8 +329,7 @@ class Shop(Model):
 
     def see(self, images: Sequence[Image]) -> Seen:
         """What the network says of photos, in one pass."""
-        side = self.config.net.side
-        return self.see_squares(np.stack([letterbox(image.pixels, side) for image in images]))
+        return self.see_squares(np.stack([letterbox(image.pixels, self.side) for image in images]))
 
     @torch.inference_mode()
     def see_squares(self, squares: np.ndarray) -> Seen:

@@ -8,23 +8,31 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import UInt8
 
 from daybreak.errors import UserError
-from daybreak.media.image import Image, decode, letterbox
+from daybreak.media.image import Image, decode, jpeg, letterbox
 from daybreak.systems.commerce.catalogue import Catalogue, Reembedding, Row
 from daybreak.systems.commerce.catalogue.dedupe import dhash
 from daybreak.systems.commerce.data import table
 from daybreak.systems.commerce.data.folder import SUFFIXES
 from daybreak.systems.commerce.model import Shop, box_of
+from daybreak.systems.commerce.net import Seen
 from daybreak.systems.commerce.tags import Vocabulary
 
-TOGETHER = 64
+TOGETHER = 256
 """Photos that are read, looked at and committed at once: what a kill can lose."""
+HELD = 64 * 2**20
+"""Bytes of photos after which a group is closed, however few they are."""
+AT_ONCE = 32
+"""Photos that pass the network at once: what it holds of more does not stay in a processor's cache."""
 THUMBS = "thumbs"
 SIDE = 128
 """Pixels of a small picture's longer side."""
@@ -104,43 +112,54 @@ def add(shop: Shop, catalogue: Catalogue, found: Iterator[Entry | tuple[str, str
     """
     taken = Taken()
     with catalogue.writing(shop.fingerprint) as writer:
-        group: list[Entry] = []
-        seen: set[str] = set()
-
-        def flush() -> None:
-            if not group:
-                return
-            rows, vectors, broken = look(shop, group)
-            taken.broken += broken
-            for row, entry in zip(rows, [e for e in group if e.id not in dict(broken)], strict=True):
-                keep_thumb(catalogue.path, row.digest, entry.data)
-            if rows:
-                result = writer.add(rows, vectors)
+        for group in _groups(found, taken):
+            view = catalogue.view()
+            places = view.find([entry.id for entry in group])
+            fresh = [
+                entry
+                for entry, at in zip(group, places.tolist(), strict=True)
+                if at < 0 or not _same(view.row(at), entry)
+            ]
+            taken.unchanged += len(group) - len(fresh)
+            looked = look(shop, fresh)
+            taken.broken += looked.broken
+            for row, small in zip(looked.rows, looked.small, strict=True):
+                keep_thumb(catalogue.path, row.digest, small)
+            if looked.rows:
+                result = writer.add(looked.rows, looked.vectors)
                 taken.added += result.new + result.changed
                 taken.unchanged += result.same
-            group.clear()
             if told is not None:
                 told(taken)
-
-        for entry in found:
-            if isinstance(entry, tuple):
-                taken.broken.append(entry)
-            elif entry.id in seen:
-                taken.broken.append((entry.id, "the id is twice in the list; the first one was taken"))
-            elif catalogue.has(entry.id, digest_of(entry.data)) and _same(catalogue.get(entry.id), entry):
-                taken.unchanged += 1
-                seen.add(entry.id)
-            else:
-                seen.add(entry.id)
-                group.append(entry)
-                if len(group) == TOGETHER:
-                    flush()
-        flush()
     return taken
 
 
+def _groups(found: Iterator[Entry | tuple[str, str]], taken: Taken) -> Iterator[list[Entry]]:
+    """Entries in groups. What could not be read, and an id for the second time, is set aside."""
+    group: list[Entry] = []
+    seen: set[str] = set()
+    held = 0
+    for entry in found:
+        if isinstance(entry, tuple):
+            taken.broken.append(entry)
+            continue
+        if entry.id in seen:
+            taken.broken.append((entry.id, "the id is twice in the list; the first one was taken"))
+            continue
+        seen.add(entry.id)
+        group.append(entry)
+        held += len(entry.data)
+        if len(group) == TOGETHER or held >= HELD:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
 def _same(row: Row, entry: Entry) -> bool:
-    """Whether a row says what the list says; tags of the network's own count as nothing said."""
+    """Whether a row has the list's photo and says what the list says; tags of the network's own are nothing said."""
+    if row.digest != digest_of(entry.data):
+        return False
     given = {**entry.fields}
     tags = given.pop("tags", {})
     return all(getattr(row, name) == value for name, value in given.items() if value != "" or name != "group") and all(
@@ -153,59 +172,83 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def look(shop: Shop, group: Sequence[Entry]) -> tuple[list[Row], dict[str, np.ndarray], list[tuple[str, str]]]:
-    """Rows and vectors of entries, and those whose photo cannot be read."""
-    side = shop.config.net.side
-    squares, sizes, good, broken = [], [], [], []
-    for entry in group:
-        try:
-            pixels = decode(entry.data, 2 * side)
-        except UserError as error:
-            broken.append((entry.id, str(error)))
-            continue
-        squares.append(letterbox(pixels, side))
-        sizes.append((pixels.shape[1], pixels.shape[0]))
-        good.append(entry)
+class Prepared(NamedTuple):
+    """What is made of a photo's file before the network sees it: all of it from one decoding."""
+
+    square: UInt8[np.ndarray, "side side 3"]
+    size: tuple[int, int]
+    """Width and height of what was decoded: their ratio counts."""
+    hash: str
+    small: bytes
+
+
+def prepare(data: bytes, side: int) -> Prepared | UserError:
+    """A photo's square for a network of that side, its hash, and its small picture's file; or why it cannot be read."""
+    try:
+        pixels = decode(data, max(2 * side, SIDE))
+    except UserError as error:
+        return error
+    square = letterbox(pixels, side)
+    gray = square.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return Prepared(square, (pixels.shape[1], pixels.shape[0]), dhash(gray), jpeg(pixels, SIDE))
+
+
+class Looked(NamedTuple):
+    """What a group of entries became."""
+
+    rows: list[Row]
+    vectors: dict[str, np.ndarray]
+    small: list[bytes]
+    """The small pictures' files, in the order of the rows."""
+    broken: list[tuple[str, str]]
+    """Items whose photo cannot be read, and why."""
+
+
+def look(shop: Shop, group: Sequence[Entry]) -> Looked:
+    """Rows and vectors of entries, and those whose photo cannot be read. Decoding takes as many threads as torch."""
+    side, threads = shop.side, torch.get_num_threads()
+    files = [entry.data for entry in group]
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:  # Pillow lets other threads run while it decodes
+            found = list(pool.map(prepare, files, [side] * len(files)))
+    else:
+        found = [prepare(data, side) for data in files]
+    broken = [(e.id, str(one)) for e, one in zip(group, found, strict=True) if isinstance(one, UserError)]
+    good = [(e, one) for e, one in zip(group, found, strict=True) if not isinstance(one, UserError)]
     if not good:
-        return [], {}, broken
-    seen = shop.see_squares(np.stack(squares))
+        return Looked([], {}, [], broken)
+    parts = [good[n : n + AT_ONCE] for n in range(0, len(good), AT_ONCE)]
+    every = [shop.see_squares(np.stack([one.square for _, one in part])) for part in parts]
+    seen = Seen(*(torch.cat(column) for column in zip(*every, strict=True)))
     probability = shop.probabilities(seen)
     rows = []
-    for n, entry in enumerate(good):
+    for n, (entry, one) in enumerate(good):
         known = {group: values for group, values in entry.fields.get("tags", {}).items() if values}
         sure = {group: tuple(values) for group, values in shop.said(probability[n]).items() if values}
         tags = {**sure, **known}
         category = str(entry.fields.get("category", "")) or next(iter(tags.get(shop.kind, ())), "")
-        gray = squares[n].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
         fields = {**entry.fields, "tags": tags, "category": category}
-        rows.append(
-            Row(
-                id=entry.id,
-                digest=digest_of(entry.data),
-                dhash=dhash(gray),
-                box=box_of(seen.box[n].tolist(), *sizes[n]),
-                **fields,
-            )
-        )
+        box = box_of(seen.box[n].tolist(), *one.size)
+        rows.append(Row(id=entry.id, digest=digest_of(entry.data), dhash=one.hash, box=box, **fields))
         probability[n] = shop.with_tags(probability[n], known)
     vectors = {name: getattr(seen, name).numpy() for name in ("instance", "product", "colour")}
-    return rows, {**vectors, "tags": shop.tag_vectors(probability)}, broken
+    return Looked(rows, {**vectors, "tags": shop.tag_vectors(probability)}, [one.small for _, one in good], broken)
 
 
-def keep_thumb(folder: Path, digest: str, data: bytes) -> None:
+def keep_thumb(folder: Path, digest: str, small: bytes) -> None:
     """A small picture beside the rows, by its photo's digest; whole or not at all."""
     path = thumb_path(folder, digest)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(Image(decode(data, SIDE)).thumbnail(SIDE).to_bytes())
+    beside.write_bytes(small)
     beside.replace(path)
 
 
 def thumb_path(folder: Path, digest: str) -> Path:
     """Where an item's small picture is."""
-    return folder / THUMBS / digest[:2] / f"{digest}.webp"
+    return folder / THUMBS / digest[:2] / f"{digest}.jpg"
 
 
 def thumb(folder: Path, row: Row) -> Image | None:
@@ -220,7 +263,7 @@ def tidy(catalogue: Catalogue) -> int:
     if catalogue.snapshots():
         return 0  # an item that is gone now may come back with one
     gone = 0
-    for path in (catalogue.path / THUMBS).glob("*/*.webp"):
+    for path in (catalogue.path / THUMBS).glob("*/*.jpg"):
         if path.stem not in kept:
             path.unlink()
             gone += 1
@@ -239,10 +282,10 @@ def reembed(shop: Shop, catalogue: Catalogue, photos: Path, told: Any = None) ->
             Entry(row.id, table.read_image(photos.resolve(), row.image), {"image": row.image, "tags": row.tags})
             for row in rows
         ]
-        _, vectors, broken = look(shop, group)
-        if broken:
-            raise UserError(f"{broken[0][0]}: {broken[0][1]}; remove it from the catalogue, then go on")
-        job.add(rows, vectors)
+        looked = look(shop, group)
+        for name, reason in looked.broken:
+            raise UserError(f"{name}: {reason}; remove it from the catalogue, then go on")
+        job.add(rows, looked.vectors)
         done += len(rows)
         if told is not None:
             told(done)
