@@ -1,8 +1,7 @@
 """A hundred thousand photos with altered copies among them, for the near-duplicates of commerce_search.
 
 The photos of the shared data, and collages of four of them, as squares of 96 pixels; each copy is one of these changed
-in one way. (Blends of two photos would not do: where one is pale, the blend is a copy of the other.) The vectors stand
-in for a trained network's: small brightness edges, brightness and colours, by PCA to 128.
+in one way. (Blends of two photos would not do: where one is pale, the blend is a copy of the other.)
 """
 
 from __future__ import annotations
@@ -89,21 +88,3 @@ def every(pixels: np.ndarray, count: int, copies: int) -> Iterator[tuple[np.ndar
         i = owners[start : start + CHUNK]
         changed = [changes[(start + n) % len(changes)](Image.fromarray(x)) for n, x in enumerate(of(i))]
         yield np.stack([np.asarray(x) for x in changed]), i
-
-
-def features(pixels: np.ndarray) -> np.ndarray:
-    """What the stand-in sees, before PCA."""
-    import torch
-    from torch.nn.functional import avg_pool2d
-
-    x = avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 8, 4, 2, count_include_pad=False)
-    y = x[:, 0:1] * 0.299 + x[:, 1:2] * 0.587 + x[:, 2:3] * 0.114
-    edges = y - avg_pool2d(y, 5, 1, 2, count_include_pad=False)
-    edges = edges / edges.abs().std((2, 3), keepdim=True).clamp(min=3)
-    edges = edges.sign() * edges.abs().sqrt()
-    light = (y - y.mean((2, 3), keepdim=True)) / (y.std((2, 3), keepdim=True) + 4)
-    colour = (x[:, ::2] - y) * 0.6
-    colour = colour / (colour.abs().mean((1, 2, 3), keepdim=True) + 6)
-    parts = [(1.0, edges), (0.5, light), (0.5, colour)]
-    flat = [weight * part.flatten(1) / part[0].numel() ** 0.5 for weight, part in parts]
-    return torch.cat(flat, 1).numpy()

@@ -38,14 +38,17 @@ Cosines = Callable[[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]], Float64[n
 class Rule:
     """When two photos are the same."""
 
-    bits: int = 60
+    bits: int = 45
     """Bits of 256 in which the hashes may differ. Two photos of different things differ in 126 on average."""
-    block: int = 13
+    block: int = 12
     """Bits of 16 in which any of the 16 blocks may differ: another print on the same shirt changes one block."""
-    cosine: float = 0.84
-    """What the inner product of the instance vectors must reach where the hashes are equal."""
-    cosine_per_bit: float = 0.002
+    cosine: float = 0.1
+    """What the inner product of the instance vectors must reach where the hashes are equal: a photo made grey has the
+    same hash, and for a network it is far from its original."""
+    cosine_per_bit: float = 0.04
     """How much more it must reach for each bit in which the hashes differ."""
+    cosine_most: float = 0.94
+    """And what is enough however many bits differ, up to `bits`."""
     bits_alone: int = 20
     """Bits in which the hashes may differ where there are no vectors to ask."""
     plain: int = 24
@@ -146,7 +149,8 @@ def near(hashes: UInt64[np.ndarray, "n 4"], cosines: Cosines | None, rule: Rule)
         return pairs
     reached = [cosines(part[:, 0], part[:, 1]) for part in np.array_split(pairs, len(pairs) // 65_536 + 1)]
     differ = np.bitwise_count(words[pairs[:, 0]] ^ words[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
-    same: Int64[np.ndarray, "p 2"] = pairs[np.concatenate(reached) >= rule.cosine + rule.cosine_per_bit * differ]
+    least = np.minimum(rule.cosine_most, rule.cosine + rule.cosine_per_bit * differ)
+    same: Int64[np.ndarray, "p 2"] = pairs[np.concatenate(reached) >= least]
     return same
 
 
