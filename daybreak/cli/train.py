@@ -70,7 +70,12 @@ def train(
             snapshot=snapshot, name=name, owner=owner, second=second, threads=threads,
         )  # fmt: skip
     say(f"{run.title} in {run.path}")
-    word = go(lab, run)
+    try:
+        word = go(lab, run)
+    except UserError:
+        if not resume and not run.checkpoints() and not (run.path / "metrics.jsonl").exists():
+            run.remove()  # it was refused before its first step, and whoever asked is told why
+        raise
     say(run.state().text)
     print(run.id)
     if EXIT[word]:

@@ -6,12 +6,13 @@ mistake is one line with the nearest name or the range. This file knows pydantic
 
 from __future__ import annotations
 
+import hashlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from daybreak.lab.recipe import Config, Recipe
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class _OnThisMachine:
+    """Marks a field whose text names a folder."""
+
+
+Folder = Annotated[str, _OnThisMachine()]
+"""A config's field that names a folder of saved weights; empty: none. A record tells its name and what is in it."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +206,32 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def portable(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's values as they may leave the machine: a `Folder` is its name and the hash of its weights, no path."""
+    found = dict(values)
+    for name, info in model.model_fields.items():
+        inner, value = nested(info.annotation), found.get(name)
+        if inner is not None and isinstance(value, Mapping):
+            found[name] = portable(inner, value)
+        elif value and any(isinstance(mark, _OnThisMachine) for mark in info.metadata):
+            found[name] = _named(str(value))
+    return found
+
+
+def _named(folder: str) -> str:
+    """ "commerce, weights 1f2e3d4c5b6a7988"; what is no path of this machine stays as it is."""
+    weights = Path(folder) / "weights.safetensors"
+    if weights.is_file():
+        with weights.open("rb") as file:
+            return f"{Path(folder).resolve().name}, weights {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    return Path(folder).name if Path(folder).is_absolute() else folder
+
+
 def describe(info: FieldInfo) -> str:
     """What a field takes, for a person: "a number >= 0", "one of constant, cosine"."""
     kind = _plain_type(info.annotation)
+    if any(isinstance(mark, _OnThisMachine) for mark in info.metadata):
+        return "a folder"
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(str(v) for v in typing.get_args(kind))}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}

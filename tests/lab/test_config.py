@@ -2,8 +2,9 @@
 
 import pytest
 
+from daybreak.cli import main
 from daybreak.errors import UserError
-from daybreak.lab.config import difference, lookup, parse_flags, read_toml
+from daybreak.lab.config import describe, difference, leaves, lookup, parse_flags, portable, read_toml
 from daybreak.lab.derive import plan
 
 
@@ -81,3 +82,30 @@ def test_a_bad_file_is_named(tmp_path, text, said):
 
 def test_the_difference_names_fields_by_their_dotted_name():
     assert difference({"a": 1, "n": {"b": 2, "c": 3}}, {"a": 1, "n": {"b": 5, "c": 3}}) == {"n.b": [2, 5]}
+
+
+def test_a_folder_of_this_machine_is_told_by_its_name_and_what_is_in_it(tmp_path):
+    model = lookup("toy:mlp").cls.Config
+    assert describe(leaves(model)["start"]) == "a folder"
+    (tmp_path / "mine").mkdir()
+    values = {"start": str(tmp_path / "mine"), "net": {"width": 8}, "lr": 0.1}
+    assert portable(model, values) == {**values, "start": "mine"}
+    (tmp_path / "mine" / "weights.safetensors").write_bytes(b"w")
+    told = portable(model, values)
+    assert told["start"] == "mine, weights 50e721e49c013f00"
+    assert portable(model, told) == told, "what was told once stays as it is"
+    assert portable(model, {"start": ""}) == {"start": ""}
+
+
+def test_a_run_that_is_refused_before_its_first_step_leaves_no_folder(lab, monkeypatch, capsys):
+    from daybreak.lab import train
+
+    def refuse(*_):
+        raise UserError("start: there is nothing there")
+
+    monkeypatch.setattr(train, "make", refuse)
+    with pytest.raises(SystemExit) as left:
+        main(["train", "toy:mlp", "--steps", "3"])
+    assert left.value.code == 2
+    assert "start: there is nothing there" in capsys.readouterr().err
+    assert [path for path in lab.runs.iterdir() if not path.name.startswith(".")] == []

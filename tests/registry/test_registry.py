@@ -54,6 +54,17 @@ def test_a_run_that_passes_becomes_version_one_with_its_lineage(lab):
     assert record["lineage"]["versions"]["torch"]
 
 
+def test_neither_a_version_nor_what_ships_names_a_path_of_this_machine(lab, tmp_path):
+    from daybreak.lab.registry.pack import pack
+
+    begun = tmp_path / "elsewhere" / "old-weights"
+    version = registry.add(lab, finished(lab, "--start", str(begun)))
+    assert version.record["config"]["start"] == "old-weights"
+    folder = pack(lab, version, tmp_path / "packed", half=True, by="me")
+    for name in ("record.json", "card.md", "config.json"):
+        assert str(tmp_path) not in (folder / name).read_text()
+
+
 def test_a_failing_gate_is_named_with_value_and_bound_and_the_reading_is_recorded(lab, strict):
     run = finished(lab)
     for reading in (1, 2):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from daybreak.errors import UserError
 from daybreak.lab.codec import number, plain
+from daybreak.lab.config import portable
 from daybreak.lab.home import Lab
 from daybreak.lab.registry.place import usual_name
 from daybreak.lab.registry.store import Version, append, checked_name, keep, now, versions, writing
@@ -66,7 +67,7 @@ def add(
         "title": run.title,
         "recipe": run.info.recipe,
         "preset": run.info.preset,
-        "config": dict(run.info.config),
+        "config": portable(cls.Config, run.info.config),
         "snapshot": run.info.snapshot,
         "code": dict(run.info.code),
         "created": now(),

@@ -14,7 +14,7 @@ from typing import Any
 
 from daybreak.errors import UserError
 from daybreak.lab.codec import number, plain
-from daybreak.lab.config import check
+from daybreak.lab.config import check, portable
 from daybreak.lab.home import Lab, write_json, write_whole
 from daybreak.lab.registry.gates import record_reading
 from daybreak.lab.registry.place import locate
@@ -50,7 +50,9 @@ def pack(lab: Lab, version: Version, to: Path, half: bool, by: str) -> Path:
     to.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(version.path / "config.json", to / "config.json")
     write_whole(to / "weights.safetensors", data)
-    record = dict(version.record)
+    name, _, recipe = version.record["recipe"].partition(":")
+    cls = resolve(system(name).recipes[recipe])
+    record = {**version.record, "config": portable(cls.Config, version.record["config"])}
     write_json(to / "record.json", plain(record))
     found = measure(lab, to, str(record["snapshot"]), by)
     size = sum(weight.numel() for weight in weights.values())

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from daybreak.errors import UserError
 from daybreak.lab.batches import Batch
+from daybreak.lab.config import Folder
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
 from daybreak.media.image import Image, decode, letterbox
 from daybreak.systems.commerce import augment, metrics
@@ -132,7 +133,7 @@ class ShopnetConfig(Config):
     """Queries of each evaluation that come with their hits to look at."""
     net: NetConfig = NetConfig()
     """The network."""
-    start: str = ""
+    start: Folder = ""
     """Folder of a saved shop whose weights are the start: what was learned elsewhere, tuned to one's own photos."""
     decay: float = Field(0.08, ge=0)
     """Weight decay of the matrices."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from torch import nn
 
 from daybreak.lab.batches import Batch, Order
+from daybreak.lab.config import Folder
 from daybreak.lab.model import Model, Request, Response, action
 from daybreak.lab.program import Axis, Program
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
@@ -50,6 +51,8 @@ class MlpConfig(Config):
     net: Net = Net()
     kind: Literal["adamw", "sgd"] = "adamw"
     """Optimiser."""
+    start: Folder = ""
+    """Where it began; nothing is read from it."""
 
 
 def points(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
