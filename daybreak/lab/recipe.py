@@ -195,6 +195,9 @@ class Recipe(Generic[C]):
     gates: ClassVar[tuple[Gate, ...]] = ()
     reports: ClassVar[tuple[Metric, ...]] = ()
     """What else an evaluation and a card tell that is no mean of one value (macro F1, a calibration error)."""
+    progress: ClassVar[Metric] = Metric("loss", "lower")
+    """Which value of `step` tells that training gets on: there the watch looks for divergence, standing still and a
+    plateau. An agent names its return: its losses rise while it learns."""
     clock: ClassVar[str] = "steps"
     """The axis on which runs of this recipe compare. Other than "steps": `step` returns its increment by this name."""
     threads: ClassVar[int] = 0
@@ -240,6 +243,10 @@ class Recipe(Generic[C]):
     def items(self, split: Split) -> Sequence[Item]:
         """The items to score: the snapshot's, unless the recipe makes its own (an agent's episodes)."""
         return self.data.split(split)
+
+    def task(self) -> str:
+        """What runs must have in common to be compared, beside recipe and goal: an agent's environment."""
+        return ""
 
     def evaluate(self, items: Sequence[Item]) -> Iterator[Score]:
         """Score items one by one, in their order."""

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -72,6 +72,18 @@ class RunInfo:
     world: int = 1
     goal: Mapping[str, str] = field(default_factory=dict)
     clock: str = "steps"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a run's recipe wants it to be judged: judged.json, written when training begins."""
+
+    progress: Mapping[str, str] = field(default_factory=lambda: {"name": "loss", "better": "lower", "unit": ""})
+    """The value logged at updates that tells whether training gets on."""
+    task: str = ""
+    """What runs must have in common to be compared, beside recipe and goal."""
+    references: Sequence[Sequence[Any]] = ()
+    """Published curves to draw beside the run's goal: [name, [[clock, value], ...]]."""
 
 
 @dataclass(frozen=True)
@@ -349,13 +361,12 @@ class Run:
         last = next((w for w in reversed(self.windows()) if w.get("clock")), None)
         return min(steps, math.ceil(float(budget) * int(last["step"]) / float(last["clock"]))) if last else 0
 
-    def references(self) -> list[list[Any]]:
-        """Published curves to draw beside this run's goal: [name, [[clock, value], ...]]; none where none were kept."""
+    def judged(self) -> Judged:
+        """How its recipe wants it to be judged; by its loss, where it never began."""
         try:
-            found: list[list[Any]] = json.loads((self.path / "references.json").read_text())
+            return Judged(**json.loads((self.path / "judged.json").read_text()))
         except FileNotFoundError:
-            return []
-        return found
+            return Judged()
 
     def snapshot(self, lab: Lab) -> Snapshot:
         """The snapshot that it trains on; an empty one for a recipe that makes its own data."""

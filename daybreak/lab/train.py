@@ -134,8 +134,7 @@ class _Session:
         self.run.event(
             "resumed" if going_on else "started", step=self.step, pid=os.getpid(), threads=self.run.info.threads
         )
-        if references := self.recipe.references():
-            write_json(self.run.path / "references.json", references)
+        self._tell_how_it_is_judged()
         self.metrics = Lines(self.run.path / "metrics.jsonl")
         self.system = Lines(self.run.path / "system.jsonl")
         with self._signals(), self._bar() as bar:
@@ -148,6 +147,16 @@ class _Session:
         if word not in ("finished", "diverged"):
             self.run.event(word, step=self.step)
         return word
+
+    def _tell_how_it_is_judged(self) -> None:
+        """Write down what the recipe says of itself, so that a morning needs no recipe."""
+        recipe, progress = self.recipe, self.recipe.progress
+        judged = {
+            "progress": {"name": progress.name, "better": progress.better, "unit": progress.unit},
+            "task": recipe.task(),
+            "references": recipe.references(),
+        }
+        write_json(self.run.path / "judged.json", plain(judged))
 
     def _loop(self, bar: Any) -> str:
         if word := self._evaluate_if_due():

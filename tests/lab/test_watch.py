@@ -315,3 +315,46 @@ def test_faults_on_drawn_curves_are_found(fault: str) -> None:
 def test_healthy_drawn_curves_raise_hardly_any_alarm() -> None:
     raised = [kind for c in laws.cases("healthy", 150, 500) for kind in [f.kind for f in watch(c.record, c.previous)]]
     assert len(raised) <= 3, raised
+
+
+def agent(returns: np.ndarray, **changed: Any) -> Record:
+    """An agent's run: its losses rise as its returns do."""
+    losses = Series(AT, np.linspace(1, 400, STEPS) + np.random.default_rng(2).normal(size=STEPS))
+    return record(
+        progress=Goal("episode return", "higher"), goal=Goal("return", "higher"),
+        train={"loss": losses, "episode return": Series(3 * AT, returns)}, **changed,
+    )  # fmt: skip
+
+
+def test_where_a_recipe_names_what_measures_progress_a_rising_loss_is_no_fault() -> None:
+    returns = 500 * (1 - np.exp(-AT / 900)) + 30 * np.random.default_rng(0).normal(size=STEPS)
+    assert watch(agent(returns)) == []
+    assert [f.kind for f in watch(replace(agent(returns), progress=Goal("loss")))] == ["divergence"]
+
+
+def test_an_agent_that_forgot_that_never_learned_or_that_was_done_early_is_told_by_its_return() -> None:
+    noise = 20 * np.random.default_rng(0).normal(size=STEPS)
+    learned = 480 * (1 - np.exp(-AT / 150)) + noise
+    forgot = only(watch(agent(np.where(AT > 1200, 90 + noise, learned))))
+    assert forgot.kind == "divergence"
+    assert forgot.text.startswith("diverged at about step 3,")  # its returns are logged every third step
+    assert "the training episode return fell from 4" in forgot.text
+    never = only(watch(agent(100 + noise)))
+    assert never.kind == "not learning"
+    assert "the training episode return went from" in never.text
+    early = only(watch(agent(learned)))
+    assert early.kind == "plateau"
+    assert "the training episode return stayed at 47" in early.text
+
+
+def test_an_agents_record_is_read_with_what_its_recipe_named(tmp_path: Path) -> None:
+    run = Run.create(Lab.open(tmp_path), recipe="rl:policy", config=Config(), goal={"name": "return"})
+    assert Record.of(run).progress == Goal("loss")  # it never began
+    (run.path / "judged.json").write_text(
+        json.dumps({"progress": {"name": "episode return", "better": "higher", "unit": ""}, "task": "CartPole-v1"})
+    )
+    with run.log() as log:
+        log(1, {"loss": 1.0, "episode return": 20.0})
+    found = Record.of(run)
+    assert found.progress == Goal("episode return", "higher")
+    assert found.training.values.tolist() == [20.0]

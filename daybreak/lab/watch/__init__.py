@@ -45,7 +45,7 @@ def watch(
         broken,
         diverged,
         stuck,
-        detect.spikes(record, curve, limits, items) if not diverged else None,
+        detect.spikes(record, detect.loss_of(record), limits, items) if not diverged else None,
         over,
         detect.plateau(record, curve, limits) if healthy and not over else None,
         system.data_stall(record, limits),

@@ -24,6 +24,8 @@ MOST = 100
 class Curve:
     """A training curve as windows."""
 
+    begins: Integers
+    """The first step of each window."""
     steps: Integers
     """The last step of each window."""
     width: int
@@ -48,7 +50,7 @@ class Curve:
         count = len(values) // width
         if count == 0:
             empty = np.array([], float)
-            return cls(np.array([], np.int64), width, empty, empty, empty, math.nan, math.nan)
+            return cls(np.array([], np.int64), np.array([], np.int64), width, empty, empty, empty, math.nan, math.nan)
         first = len(values) - count * width
         table = values[first:].reshape(count, width)
         ordered = np.sort(table, 1)
@@ -66,6 +68,7 @@ class Curve:
             if math.isfinite(ratio):
                 error = error * max(1.0, ratio)
         return cls(
+            steps[first:].reshape(count, width)[:, 0],
             steps[first:].reshape(count, width)[:, -1],
             width,
             level,

@@ -1,6 +1,7 @@
 """Detectors of what a training curve shows. Each is a pure function: record and curve in, one finding or none out.
 
-They know losses, validation values and learning rates. Times and memory are in `system.py`, thresholds in
+The curve is the loss, or what the recipe says measures progress, turned so that lower is better. They know losses,
+validation values and learning rates. Times and memory are in `system.py`, thresholds in
 `finding.py`, what to try next in `advice.py`.
 """
 
@@ -18,7 +19,7 @@ from daybreak.lab.recipe import Gate
 from daybreak.lab.watch import advice
 from daybreak.lab.watch.curve import Curve, Line, line
 from daybreak.lab.watch.finding import LIMITS, Finding, Limits
-from daybreak.lab.watch.record import Record
+from daybreak.lab.watch.record import Record, Series
 
 Items = Callable[[int], Sequence[str]]
 NAMED_SPIKES = 3
@@ -53,7 +54,7 @@ def non_finite(record: Record) -> Finding | None:
 
 
 def divergence(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
-    """The loss left its lowest level and stayed away from it to the end of the record."""
+    """The curve left its best level and stayed away from it to the end of the record."""
     if len(curve) < 4:
         return None
     best = int(np.argmin(curve.level))
@@ -73,26 +74,32 @@ def divergence(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding
     reached = record.reached.finite()
     if len(reached) >= 3:
         sign = 1 if record.goal.better == "lower" else -1
-        # A goal that is at its best while the loss is up: the loss means something else here.
+        # A goal that is at its best while the curve is up: the curve means something else here.
         if int(np.argmin(sign * reached.values)) == len(reached) - 1 and reached.steps[-1] >= curve.steps[-3]:
             return None
     away = np.flatnonzero(curve.level <= floor + needed / 2)[-1]
-    step = int(curve.steps[min(int(away) + 1, len(curve) - 1)]) - curve.width + 1
+    step = int(curve.begins[min(int(away) + 1, len(curve) - 1)])
     now = float(np.median(curve.level[-3:]))
+    told, turned = _told(record), _turned(record)
     return Finding(
         "divergence",
         record.run,
         step,
-        f"diverged at about step {step:,}: the loss rose from {_n(floor)} to {_n(now)} and stayed there"
-        + (f" (lr {record.lr.upto(step):.2g} then)" if len(record.lr) else ""),
+        f"diverged at about step {step:,}: {told} {'rose' if turned == 1 else 'fell'} from {_n(turned * floor)} to "
+        f"{_n(turned * now)} and stayed there" + (f" (lr {record.lr.upto(step):.2g} then)" if len(record.lr) else ""),
         "alarm",
-        {"lowest": floor, "lowest_step": int(curve.steps[best]), "now": now, "errors": rise / error if error else None},
+        {
+            "best": turned * floor,
+            "best_step": int(curve.steps[best]),
+            "now": turned * now,
+            "errors": rise / error if error else None,
+        },
         advice.lower_rate(record, step),
     )
 
 
 def not_learning(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
-    """Neither the loss nor the goal moved further than noise."""
+    """Neither the curve nor the goal moved further than noise."""
     if len(curve) < 5:
         return None
     late = max(2, len(curve) // 3)
@@ -119,20 +126,20 @@ def not_learning(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
             return None
         if not learned and _gained(values, limits, limits.learned_share):
             return None
-    last = record.last
+    last, turned = record.last, _turned(record)
     return Finding(
         "not learning",
         record.run,
         int(curve.steps[-1]),
-        f"did not learn: the loss went from {_n(curve.start)} to {_n(level)} in {last:,} steps, "
-        f"where single steps vary by {_n(curve.noise)}"
+        f"did not learn: {_told(record)} went from {_n(turned * curve.start)} to {_n(turned * level)} in {last:,} "
+        f"steps, where single steps vary by {_n(curve.noise)}"
         + (
             f"; {record.goal.name} from {_n(reached.values[0])} to {_n(reached.values[-1])}"
             if len(reached) >= 2
             else ""
         ),
         "alarm",
-        {"start": curve.start, "now": level, "noise": curve.noise, "errors": sure},
+        {"start": turned * curve.start, "now": turned * level, "noise": curve.noise, "errors": sure},
         advice.search_rate(record),
     )
 
@@ -216,7 +223,7 @@ def spikes(record: Record, curve: Curve, limits: Limits = LIMITS, items: Items |
 
 
 def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:
-    """The goal was best well before the end and got worse since, while the training loss went on falling."""
+    """The goal was best well before the end and got worse since, while the training curve got no worse."""
     reached = record.reached.finite()
     if len(reached) < 5 or not len(curve):
         return None
@@ -262,7 +269,8 @@ def over_fitting(record: Record, curve: Curve, limits: Limits = LIMITS) -> Findi
         step,
         f"over-fitted after step {step:,}: {record.goal.name} went from {_n(sign * values.min())} "
         f"to {_n(reached.values[-1])}{unit} "
-        f"while the training loss fell from {_n(float(then.mean()))} to {_n(float(after.mean()))}",
+        f"while {'the training loss' if record.progress.name == 'loss' else _told(record)} went from "
+        f"{_n(_turned(record) * float(then.mean()))} to {_n(_turned(record) * float(after.mean()))}",
         "warn",
         evidence,
         advice.stop_earlier(record, step),
@@ -289,16 +297,16 @@ def plateau(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | 
             from_place, gained = len(curve) - len(tail), surely
     if from_place is None:
         return None
-    step = int(curve.steps[from_place]) - curve.width
+    step = int(curve.begins[from_place]) - 1
     if _goal_moved(record, step, limits):
         return None
-    level = float(curve.level[from_place:].mean())
+    level = _turned(record) * float(curve.level[from_place:].mean())
     last = record.last
     return Finding(
         "plateau",
         record.run,
         step,
-        f"could have stopped at step {step:,} of {last:,}: the loss stayed at {_n(level)} since "
+        f"could have stopped at step {step:,} of {last:,}: {_told(record)} stayed at {_n(level)} since "
         f"(at most {100 * gained:.1f} % of its whole progress came after)",
         "warn",
         {"stop": step, "of": last, "level": level, "gained_share": gained, "spared": 1 - step / last if last else 0.0},
@@ -464,5 +472,21 @@ def _often(spiky: Sequence[Sequence[str]], usual: Sequence[Sequence[str]]) -> li
 
 
 def curve_of(record: Record) -> Curve:
+    """The curve of what measures the record's progress, lower is better."""
+    series = record.training.finite()
+    return Curve.of(Series(series.steps, _turned(record) * series.values))
+
+
+def loss_of(record: Record) -> Curve:
     """The curve of the record's training loss."""
     return Curve.of(record.loss.finite())
+
+
+def _turned(record: Record) -> int:
+    """1, or -1 where what measures progress is better when higher."""
+    return 1 if record.progress.better == "lower" else -1
+
+
+def _told(record: Record) -> str:
+    """What measures progress, in words."""
+    return "the loss" if record.progress.name == "loss" else f"the training {record.progress.name}"

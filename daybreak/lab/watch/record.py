@@ -86,6 +86,8 @@ class Record:
     validation: Mapping[str, Series] = field(default_factory=dict)
     """Each value of the evaluations, by name, without "validation/"."""
     goal: Goal = field(default_factory=lambda: Goal("loss"))
+    progress: Goal = field(default_factory=lambda: Goal("loss"))
+    """The value logged at updates that tells whether training gets on."""
     windows: tuple[Window, ...] = ()
     scores: Mapping[int, Scores] = field(default_factory=dict)
     """The goal's value of each validation item, by step; whole evaluations only."""
@@ -106,11 +108,7 @@ class Record:
     def of(cls, run: Run) -> Record:
         """Read a run's folder, whatever state it is in."""
         info = run.info
-        goal = Goal(
-            info.goal.get("name", ""),
-            "higher" if info.goal.get("better") == "higher" else "lower",
-            info.goal.get("unit", ""),
-        )
+        goal, progress = _goal(info.goal), _goal(run.judged().progress)
         train: dict[str, list[tuple[int, float]]] = {}
         validation: dict[str, list[tuple[int, float]]] = {}
         for line in run.metrics():
@@ -135,6 +133,7 @@ class Record:
             train={name: Series.of(pairs) for name, pairs in train.items()},
             validation={name: Series.of(pairs) for name, pairs in validation.items()},
             goal=goal,
+            progress=progress,
             windows=tuple(_window(line) for line in run.windows()),
             scores={step: Scores.of(found, goal.name) for step, found in rows.items()},
             clock=info.clock,
@@ -160,6 +159,11 @@ class Record:
         return next((series for name, series in self.train.items() if "loss" in name), EMPTY)
 
     @property
+    def training(self) -> Series:
+        """What tells whether training gets on, at updates: the loss, or what the recipe names instead."""
+        return self.loss if self.progress.name == "loss" else self.train.get(self.progress.name, EMPTY)
+
+    @property
     def lr(self) -> Series:
         """The learning rate at each update; empty where there is none."""
         return self.train.get("lr", EMPTY)
@@ -183,6 +187,10 @@ class Record:
     def column(self, get: Callable[[Window], float]) -> Floats:
         """One value of every window."""
         return np.array([get(window) for window in self.windows], float)
+
+
+def _goal(held: Mapping[str, str]) -> Goal:
+    return Goal(held.get("name", ""), "higher" if held.get("better") == "higher" else "lower", held.get("unit", ""))
 
 
 def _window(line: Mapping[str, Any]) -> Window:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,6 +115,17 @@ class ReturnScale:
         vars(self).update(state)
 
 
+def told(recent: Sequence[Iterable[tuple[float, int]]], ended: Sequence[float], episodes: int) -> dict[str, float]:
+    """The mean return and length of each seed's recent episodes, over all seeds, how many ended so far, and the mean
+    return of those that `ended` in this round, where there are such; nothing before the first has ended."""
+    whole = [episode for each in recent for episode in each]
+    if not whole:
+        return {}
+    returns, lengths = np.array(whole, float).mean(0).tolist()
+    now = {"episode return": sum(ended) / len(ended)} if ended else {}
+    return {**now, "return": returns, "length": lengths, "episodes": float(episodes)}
+
+
 class Actor:
     """Plays one net in seeds x copies of an environment."""
 
@@ -137,7 +148,10 @@ class Actor:
         self.carry = net.start(seeds, self.copies)
         self.returns, self.lengths = np.zeros(env.count), np.zeros(env.count, np.int64)
         self.recent: list[deque[tuple[float, int]]] = [deque(maxlen=RECENT) for _ in range(seeds)]
+        self.ended: list[float] = []
+        """Returns of the episodes that ended in this round."""
         self.episodes = 0
+        self.told: dict[str, float] = {}
 
     def tensors(self, observation: Observations) -> dict[str, Tensor]:
         """Observations of all copies as tensors [seeds, copies, ...]."""
@@ -153,6 +167,7 @@ class Actor:
         shape = self.seeds, self.copies
         columns: dict[str, np.ndarray] = {}
         finals: dict[tuple[int, int, int], dict[str, np.ndarray]] = {}
+        self.ended = []
         for t in range(steps):
             acted = self.net.act(self.tensors(self.seen), self.carry, through)
             action = acted.action.cpu().numpy()
@@ -193,16 +208,17 @@ class Actor:
         self.lengths += 1
         for place in np.flatnonzero(ended):
             self.recent[place // self.copies].append((float(self.returns[place]), int(self.lengths[place])))
+            self.ended.append(float(self.returns[place]))
             self.returns[place], self.lengths[place] = 0.0, 0
             self.episodes += 1
 
     def summary(self) -> dict[str, float]:
-        """The mean return and length of the recent episodes, over all seeds; nothing before the first has ended."""
-        ended = [episode for recent in self.recent for episode in recent]
-        if not ended:
-            return {}
-        returns, lengths = zip(*ended, strict=True)
-        return {"return": float(np.mean(returns)), "length": float(np.mean(lengths)), "episodes": float(self.episodes)}
+        """What is told of the recent episodes."""
+        if self.ended or not self.told:
+            self.told = told(self.recent, self.ended, self.episodes)
+        elif "episode return" in self.told:
+            del self.told["episode return"]
+        return dict(self.told)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the playing stands, with the environment's own state where it can be had."""
@@ -220,6 +236,7 @@ class Actor:
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         """Go on from a state. False where the environment could not be restored: its episodes begin anew."""
+        self.told = {}
         self.recent = [deque(map(tuple, recent), maxlen=RECENT) for recent in state["recent"]]
         self.episodes = state["episodes"]
         if self.scale is not None:

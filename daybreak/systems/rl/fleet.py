@@ -21,7 +21,7 @@ from torch import Tensor, multiprocessing
 
 from daybreak.errors import UserError
 from daybreak.lab.system import resolve
-from daybreak.systems.rl.actor import Actor, ReturnScale
+from daybreak.systems.rl.actor import Actor, ReturnScale, told
 from daybreak.systems.rl.envs import make
 from daybreak.systems.rl.store import Block
 
@@ -43,11 +43,13 @@ class Worker:
         self.actor = Actor(env, net, config.seeds, seed, config.clip_rewards, scale)
 
     def collect(self, weights: Mapping[str, Tensor], steps: int, through: float) -> tuple[Any, ...]:
-        """Play with these weights: columns, finals, what follows, and the recent episodes of each seed."""
+        """Play with these weights: columns, finals, what follows, the recent episodes of each seed, their number, and
+        the returns of those that ended in this round."""
         self.actor.net.load_state_dict(weights)
         block = self.actor.collect(steps, through)
         recent = [list(episodes) for episodes in self.actor.recent]
-        return _tensors(block.columns), dict(block.finals), _tensors(block.after), recent, self.actor.episodes
+        known = recent, self.actor.episodes, self.actor.ended
+        return _tensors(block.columns), dict(block.finals), _tensors(block.after), *known
 
     def state(self) -> dict[str, Any]:
         """Where the playing stands, chance too."""
@@ -173,6 +175,7 @@ class Fleet:
         self.asked: deque[int] = deque()
         self.lag = 0
         self.recent: list[list[tuple[float, int]]] = []
+        self.ended: list[float] = []
         self.episodes = 0
 
     def collect(self, steps: int, through: float = 0.0) -> Block:
@@ -183,10 +186,10 @@ class Fleet:
         self.lag = self.version - self.asked.popleft()
         answers = [worker.answer() for worker in self.workers]
         self.version += 1
-        columns, finals, after, recent, episodes = zip(*answers, strict=True)
+        columns, finals, after, recent, episodes, ended = zip(*answers, strict=True)
         copies = next(iter(after[0].values())).shape[1]
         self.recent = [list(itertools.chain(*seed)) for seed in zip(*recent, strict=True)]
-        self.episodes = sum(episodes)
+        self.episodes, self.ended = sum(episodes), list(itertools.chain(*ended))
         return Block(
             {name: np.concatenate([c[name].numpy() for c in columns], axis=2) for name in columns[0]},
             {
@@ -205,8 +208,7 @@ class Fleet:
 
     def summary(self) -> dict[str, float]:
         """As the actor's own, and how many rounds old the policy was that played."""
-        found = Actor.summary(self)  # type: ignore[arg-type]  # it reads `recent` and `episodes`
-        return {**found, "lag": float(self.lag)}
+        return {**told(self.recent, self.ended, self.episodes), "lag": float(self.lag)}
 
     def state_dict(self) -> dict[str, Any]:
         """Where all actors stand. What is under way is waited for, and is played anew by a resumed run."""

@@ -90,6 +90,7 @@ class Learner(lab.Recipe[C]):
 
     Config: ClassVar[type[Any]] = Config
     goal = RETURN
+    progress = Metric("episode return", "higher")
     clock = "env_steps"
     threads = 1
     family: ClassVar[str]
@@ -190,6 +191,10 @@ class Learner(lab.Recipe[C]):
     def state(self) -> Mapping[str, Any]:
         """The playing, this recipe's own chance, and what the family adds."""
         return {"actor": self.actor, "books": Books(self)}
+
+    def task(self) -> str:
+        """The environment: a return in one says nothing beside a return in another."""
+        return str(self.config.env)
 
     def references(self) -> Sequence[tuple[str, Sequence[tuple[float, float]]]]:
         """Published curves of this environment within the budget; where only an end is known, a level line to it."""

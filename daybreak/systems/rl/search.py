@@ -286,7 +286,8 @@ class Search(Learner[SearchConfig]):
     def step(self, batch: Any, step: int) -> Mapping[str, Tensor | float]:
         logs = dict(super().step(batch, step))
         if self.spec.players == 2:
-            logs.pop("return", None)  # of the last mover alone: it says nothing
+            for name in ("return", "episode return"):  # of the last mover alone: it says nothing
+                logs.pop(name, None)
         return logs
 
     def learn(self, block: Block) -> dict[str, Tensor | float]:
