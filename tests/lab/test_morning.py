@@ -317,3 +317,18 @@ def test_writing_a_morning_takes_no_lock_and_changes_no_run(tmp_path):
     time.sleep(0.01)
     write_morning(night.lab, now=night.now)
     assert {p: p.read_bytes() for p in night.lab.runs.rglob("*") if p.is_file()} == before
+
+
+def test_runs_on_different_tasks_never_stand_against_one_another(tmp_path):
+    night = Night(tmp_path, sounds=0)
+    tasks = {1: "Pong", 2: "CartPole", 3: "Pong", 4: "CartPole"}
+    for number, task in tasks.items():
+        run = night.run(number, level=1.0 + number / 10, hours_ago=40 if number < 3 else 8)
+        (run.path / "judged.json").write_text(json.dumps({"task": task}))
+    found = data(night)
+    held = {group["task"]: (group["reference"]["number"], group["runs"]) for group in found["groups"]}
+    assert {task: number for task, (number, _) in held.items()} == {"Pong": 1, "CartPole": 2}
+    assert [row["task"] for row in found["trend"]["best"]] == ["CartPole", "Pong"]
+    assert any(text.startswith("Pong: ") for text in verdict(found))
+    page = write_morning(night.lab, now=night.now).read_text()
+    assert "music:compose, Pong: note NLL" in page

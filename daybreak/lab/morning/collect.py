@@ -206,10 +206,11 @@ def _group(group: Group) -> dict[str, Any]:
     values = [value for s in group.stories if (value := judge.reached(s)) is not None]
     return {
         "recipe": group.recipe,
+        "task": group.task,
         "goal": {"name": group.goal.name, "better": group.goal.better, "unit": group.goal.unit},
         "runs": [s.run.id for s in _order(group)],
         "clock": group.stories[0].record.clock,
-        "published": group.stories[0].run.references(),
+        "published": [list(one) for one in group.stories[0].judged.references],
         "earlier": group.earlier,
         "places": figures.decimals(values, [i.half for i in interval]),
         "items": max((i.items for i in interval), default=0),

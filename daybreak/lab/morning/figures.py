@@ -6,7 +6,7 @@ It knows nothing about runs or pages. A minus sign is the minus sign (U+2212), s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
@@ -114,6 +114,15 @@ def setting(value: Any, digits: int = 12) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {setting(item, digits)}" for key, item in value.items())
     return str(value)
+
+
+def named(group: Mapping[str, Any]) -> str:
+    """A group's recipe, and its task where it has one.
+
+    >>> named({"recipe": "rl:policy", "task": "CartPole-v1"})
+    'rl:policy, CartPole-v1'
+    """
+    return f"{group['recipe']}, {group['task']}" if group["task"] else str(group["recipe"])
 
 
 def listing(names: Iterable[str], most: int = 4) -> str:

@@ -1,6 +1,7 @@
 """Which run is better than which: groups of comparable runs, the best so far, intervals, seeds, words for them.
 
-Runs compare when they have the same recipe and goal and were scored on the same validation items. It knows stories and
+Runs compare when they have the same recipe, goal and task (an agent's environment) and were scored on the same
+validation items. It knows stories and
 `lab.compare`; it knows nothing about pages.
 """
 
@@ -46,9 +47,10 @@ class Against:
 
 @dataclass
 class Group:
-    """The night's runs of one recipe and goal on the same items, and what they are held against."""
+    """The night's runs of one recipe, goal and task, and what they are held against."""
 
     recipe: str
+    task: str
     goal: Goal
     stories: list[Story]
     reference: Story | None = None
@@ -83,17 +85,22 @@ def reached(story: Story) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def alike(story: Story) -> tuple[str, str, str]:
+    """What runs that are held against one another have in common: recipe, goal, task."""
+    info = story.run.info
+    return info.recipe, str(info.goal.get("name", "")), story.judged.task
+
+
 def groups(stories: Sequence[Story], earlier: Sequence[Story], every: Mapping[str, Story]) -> list[Group]:
     """The night's runs in groups, the busiest first, each judged."""
-    found: dict[tuple[str, str], Group] = {}
+    found: dict[tuple[str, str, str], Group] = {}
     for story in stories:
-        info = story.run.info
-        key = (info.recipe, str(info.goal.get("name", "")))
+        key = alike(story)
         if key not in found:
-            found[key] = Group(info.recipe, story.record.goal, [])
+            found[key] = Group(story.run.info.recipe, story.judged.task, story.record.goal, [])
         found[key].stories.append(story)
-    for group in found.values():
-        _judge(group, [s for s in earlier if s.run.info.recipe == group.recipe], every)
+    for key, group in found.items():
+        _judge(group, [s for s in earlier if alike(s) == key], every)
     return sorted(found.values(), key=lambda group: -len(group.stories))
 
 
@@ -108,8 +115,12 @@ def _judge(group: Group, earlier: Sequence[Story], every: Mapping[str, Story]) -
         if group.reference is not None and story is not group.reference and reached(story) is not None:
             pairs.append((story, group.reference))
         parent = every.get(story.run.info.parent or "")
-        same = parent is not None and parent.run.info.goal.get("name") == group.goal.name
-        if parent is not None and same and reached(story) is not None and reached(parent) is not None:
+        if (
+            parent is not None
+            and alike(parent) == alike(story)
+            and reached(story) is not None
+            and reached(parent) is not None
+        ):
             pairs.append((story, parent))
     unique = {(a.run.id, b.run.id): (a, b) for a, b in pairs}
     versus = [(a, b, between(a, b, group.goal)) for a, b in unique.values()]
@@ -151,7 +162,7 @@ def _best_so_far(group: Group, earlier: Iterable[Story]) -> Story | None:
     """The best finished earlier run that was scored on the items of the night's runs; unfinished ones come second."""
     items = Counter(frozenset(_last(s).items) for s in group.stories if s.record.scores)
     sign = 1 if group.goal.better == "lower" else -1
-    fit = [s for s in earlier if s.run.info.goal.get("name") == group.goal.name and reached(s) is not None]
+    fit = [s for s in earlier if reached(s) is not None]
     fit.sort(key=lambda s: (s.state.word != "finished", sign * (reached(s) or 0.0)))
     if not items:
         return fit[0] if fit else None

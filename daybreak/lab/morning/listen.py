@@ -96,6 +96,7 @@ def _table(group: Group) -> dict[str, Any]:
         )
     return {
         "recipe": group.recipe,
+        "task": group.task,
         "goal": {"name": group.goal.name, "better": group.goal.better, "unit": group.goal.unit},
         "columns": [
             {

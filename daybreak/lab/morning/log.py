@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daybreak.lab.codec import number
-from daybreak.lab.morning.figures import duration, figure
+from daybreak.lab.morning.figures import duration, figure, named
 from daybreak.lab.morning.hours import PARTS
 from daybreak.lab.morning.verdict import difference
 
@@ -50,7 +50,7 @@ def log(data: Mapping[str, Any]) -> str:
 
 def _group(group: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
     goal, reference = group["goal"], group["reference"]
-    title = f"### {text(group['recipe'])}: {text(goal['name'])} ({goal['better']} is better)"
+    title = f"### {text(named(group))}: {text(goal['name'])} ({goal['better']} is better)"
     held = f"against #{reference['number']}" if reference else "against"
     lines = [["run", "changed", text(goal["name"]) or "goal", held, "state", "cost"], ["---"] * 6]
     findings = []
@@ -92,7 +92,7 @@ def _trend(trend: Mapping[str, Any]) -> str:
     lines += [[f"failed: {cause}", *map(str, counts)] for cause, counts in trend["failed"].items()]
     for row in trend["best"]:
         values = [figure(None if v is None else number(v), 4) for v in row["values"]]
-        lines.append([text(f"best {row['goal'].get('name', '')}, {row['recipe']}"), *values])
+        lines.append([text(f"best {row['goal'].get('name', '')}, {named(row)}"), *values])
     return _table(lines)
 
 

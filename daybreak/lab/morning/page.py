@@ -40,7 +40,7 @@ def render(data: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "duration": figures.duration, "figure": _figure, "signed": _signed, "count": figures.count,
-        "difference": _difference, "setting": figures.setting, "hash": _hash, "minus": _minus,
+        "difference": _difference, "setting": figures.setting, "named": figures.named, "hash": _hash, "minus": _minus,
     }  # fmt: skip
     groups = {run: group for group in data["groups"] for run in group["runs"]}
     return environment.get_template("page.html.j2").render(
@@ -74,7 +74,7 @@ def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any], width: int) 
             points = data["curves"][row["id"]]["goal"]
             name, tone = (f"#{row['number']}", row["tone"]) if named else ("", f"{row['tone']} faint")
             lines.append(Line(name, points, tone, marks if points and named else ()))
-    label = f"{group['goal']['name']} over {_axis(group)}, of {len(group['runs'])} runs of {group['recipe']}"
+    label = f"{group['goal']['name']} over {_axis(group)}, of {len(group['runs'])} runs of {figures.named(group)}"
     return plots.chart([line for line in lines if line.points], label=label, width=width, height=260)
 
 
@@ -134,7 +134,7 @@ def _failed(trend: Mapping[str, Any]) -> Markup:
 def _best(weeks: Sequence[str], row: Mapping[str, Any]) -> Markup:
     """The best score of each week, as a curve over weeks."""
     points = [(float(i), None if value is None else number(value)) for i, value in enumerate(row["values"])]
-    label = f"best {row['goal'].get('name', 'score')} of {row['recipe']} a week"
+    label = f"best {row['goal'].get('name', 'score')} of {figures.named(row)} a week"
     return plots.weekly([_week(week) for week in weeks], points, label)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from daybreak.errors import UserError
 from daybreak.lab.home import Lab
 from daybreak.lab.recipe import Gate
-from daybreak.lab.run import Run, State, read_last
+from daybreak.lab.run import Judged, Run, State, read_last
 from daybreak.lab.watch import Finding, Record, watch
 
 FAILED = ("diverged", "crashed", "failed", "quarantined", "refused", "elsewhere")
@@ -70,6 +70,11 @@ class Story:
     def evaluated(self) -> dict[int, float]:
         """The goal's value by step."""
         return self.run.evaluated()
+
+    @cached_property
+    def judged(self) -> Judged:
+        """How its recipe wants it to be judged."""
+        return self.run.judged()
 
     @cached_property
     def record(self) -> Record:

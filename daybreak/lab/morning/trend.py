@@ -1,4 +1,4 @@
-"""The weeks behind a morning: failed runs by cause, the best score by recipe. It knows stories; it draws nothing."""
+"""The weeks behind a morning: failed runs by cause, the best score by recipe and task. It draws nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from daybreak.lab.morning.judge import reached
+from daybreak.lab.morning.judge import alike, reached
 from daybreak.lab.morning.story import FAILED, Story
 
 WEEKS = 8
@@ -18,7 +18,7 @@ def trend(stories: Sequence[Story], day: date) -> dict[str, Any]:
     mondays = [monday - timedelta(weeks=back) for back in range(WEEKS - 1, -1, -1)]
     place = {start: index for index, start in enumerate(mondays)}
     failed: dict[str, list[int]] = {}
-    best: dict[tuple[str, str], dict[str, Any]] = {}
+    best: dict[tuple[str, str, str], dict[str, Any]] = {}
     first = len(mondays) - 1
     total = [0] * len(mondays)
     for story in stories:
@@ -36,8 +36,9 @@ def trend(stories: Sequence[Story], day: date) -> dict[str, Any]:
         if value is None:
             continue
         goal = story.run.info.goal
-        key = (story.run.info.recipe, str(goal.get("name", "")))
-        row = best.setdefault(key, {"recipe": key[0], "goal": dict(goal), "values": [None] * len(mondays)})
+        key = alike(story)
+        empty = {"recipe": key[0], "task": key[2], "goal": dict(goal), "values": [None] * len(mondays)}
+        row = best.setdefault(key, empty)
         before = row["values"][week]
         better = before is None or (value < before if goal.get("better") != "higher" else value > before)
         row["values"][week] = value if better else before

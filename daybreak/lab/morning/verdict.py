@@ -74,7 +74,12 @@ def _empty(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _goal(data: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, str]:
-    """What happened to the goal of one group, by its leader."""
+    """What happened to the goal of one group, by its leader; the task first, where it has one."""
+    found = _told(data, group)
+    return {**found, "text": f"{group['task']}: {found['text']}"} if group["task"] else found
+
+
+def _told(data: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, str]:
     goal, places, reference = group["goal"], group["places"], group["reference"]
     rows = [row for row in data["runs"] if row["id"] in group["runs"]]
     judged = [row for row in rows if row["against"]]
