@@ -6,6 +6,7 @@ a spike can name the items of its batch. This file knows nothing about files, ne
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,7 +103,15 @@ def prefetched(batches: Batches, start: int, stop: int, loaders: int) -> Iterato
         collate_fn=None,
         # Its own generator: a loader must not draw from the run's.
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_stay,
     )
+
+
+def _stay(number: int) -> None:
+    """A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group: the run decides, and its loaders end
+    with it."""
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)
 
 
 class _Steps:

@@ -24,11 +24,12 @@ def start(lab, spec="toy:mlp", *flags, parent="", **about):
     return new_run(lab, plan(lab, spec, flags, parent=parent), threads=1, **about)
 
 
-def worker(lab, run, *more):
+def worker(lab, run, *more, start_new_session=False):
     return subprocess.Popen(
         [sys.executable, "-m", "daybreak.lab.train", str(lab.root), run.id, *more],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        start_new_session=start_new_session,
     )
 
 
@@ -131,6 +132,17 @@ def test_sigterm_stops_with_a_checkpoint_and_the_run_goes_on_later(lab):
     process.stderr.close()
     steps = [line["step"] for line in run.metrics() if "loss" in line]
     assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_signal_to_the_whole_group_stops_a_run_with_loaders_as_any_other(lab):
+    run = start(lab, "toy:count", "--steps", "100000", "--pause", "0.001", "--loaders", "1")
+    process = worker(lab, run, start_new_session=True)
+    wait_for(lambda: len(run.metrics()) > 20)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(30) == 75
+    process.stderr.close()
+    assert run.state().word == "stopped"
+    assert run.checkpoints()
 
 
 def test_a_second_sigterm_leaves_at_once(lab):
