@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decide": ("daybreak.cli.morning:decide", "carry out what the morning proposed"),
     "registry": ("daybreak.cli.registry:COMMANDS", "models that passed: add, ls, show, promote, rollback"),
     "serve": ("daybreak.cli.serve:serve", "models over HTTP, from their types"),
+    "standing": ("daybreak.cli.standing:COMMANDS", "orders that retrain what is in production: add, list, rm, check"),
     "kiosk": ("daybreak.cli.serve:kiosk", "every model on one screen, for demo day"),
     "export": ("daybreak.cli.export:export", "convert a model for other platforms, or into one page"),
 }

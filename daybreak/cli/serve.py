@@ -24,6 +24,7 @@ def serve(
     most_seconds: float = 60.0,
     most_mb: int = 64,
     waiting: int = 64,
+    count: bool = True,
 ) -> None:
     """Serve models over HTTP: a route an action, from their types; a name's new version takes over by itself.
 
@@ -37,6 +38,7 @@ def serve(
         most_seconds: that an action may take, or an event of a stream.
         most_mb: megabytes of one request.
         waiting: requests inside, a model; more are told to try again.
+        count: keep numbers of what registered versions are asked, never its contents, for standing orders.
     """
     began = time.monotonic()
     if "--help" in models or "-h" in models:
@@ -46,8 +48,8 @@ def serve(
     if not models:
         raise UserError("serve: name what to serve, as in: daybreak serve music; daybreak registry ls lists models")
     if unknown := [word for word in models if word.startswith("-")]:
-        flags = ("--host", "--port", "--token-file", "--resource", "--most-seconds", "--most-mb", "--waiting")
-        raise UserError(f"serve: unknown flag {unknown[0]}; {nearest(unknown[0], flags)}")
+        flags = ["--host", "--port", "--token-file", "--resource", "--most-seconds", "--most-mb", "--waiting"]
+        raise UserError(f"serve: unknown flag {unknown[0]}; {nearest(unknown[0], [*flags, '--no-count'])}")
     for name, value in {"--most-seconds": most_seconds, "--most-mb": most_mb, "--waiting": waiting}.items():
         if not 0 < value < 1e6:
             raise UserError(f"serve: {name} is more than 0 and less than a million, not {value}")
@@ -61,11 +63,13 @@ def serve(
     from daybreak.lab.ship.serve import Limits, Service
     from daybreak.lab.ship.serve.guard import token
     from daybreak.lab.ship.serve.run import bound, run
+    from daybreak.lab.ship.standing.served import Recorder
 
     limits = Limits(seconds=most_seconds, places=waiting, megabytes=most_mb)
     secret = token(token_file, host)
     at = bound(host, port, limits.patience)
-    service = Service(named(models, resource), limits, secret)
+    lab = Lab.existing() if count else None
+    service = Service(named(models, resource), limits, secret, recorder=Recorder(lab) if lab else None)
     where = f"http://{f'[{host}]' if ':' in host else host}:{at.getsockname()[1]}"
 
     def ready() -> None:

@@ -368,6 +368,11 @@ def t_quantile(probability: float, freedom: float) -> float:
     return (low + high) / 2
 
 
+def f_tail(ratio: float, above: float, below: float) -> float:
+    """Fisher's F: the probability of a ratio above this one, with the degrees of freedom above and below."""
+    return 1.0 if ratio <= 0 else float(_beta(below / (below + above * ratio), below / 2, above / 2))
+
+
 def _beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b)."""
     if x <= 0 or x >= 1:

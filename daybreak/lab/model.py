@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from daybreak.errors import UserError, nearest
 from daybreak.lab.system import resolve, systems, target_of
+from daybreak.media import Media
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,6 +83,18 @@ class Action:
     """The method's name."""
     batch: int = 1
     """Requests that may be answered together, by METHOD_many; 1 where each is answered alone."""
+
+
+def media_of(request: type[BaseModel]) -> dict[str, type[Media]]:
+    """The fields of a request, dotted, that hold one media value each."""
+    from daybreak.lab.config import leaves
+
+    found: dict[str, type[Media]] = {}
+    for name, info in leaves(request).items():
+        for kind in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, Media):
+                found[name] = kind
+    return found
 
 
 class Model:

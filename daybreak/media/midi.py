@@ -66,6 +66,26 @@ class Midi(Media):
             at = body + length
         return ""
 
+    def traits(self) -> dict[str, float]:
+        """Tracks, notes, quarter notes of length; beats a minute at the start, mean pitch (MIDI number), mean length of
+        a note in quarter notes, mean velocity."""
+        score = self.score()
+        notes = [track.notes.numpy() for track in score.tracks if len(track.notes)]
+        quarters = score.end() / score.ticks_per_quarter
+        tempo = float(score.tempos[0].qpm) if len(score.tempos) else 120.0
+        found = {
+            "tracks": float(len(notes)), "notes": float(sum(len(one["pitch"]) for one in notes)),
+            "quarters": float(quarters), "tempo": tempo,
+        }  # fmt: skip
+        if not notes:
+            return found
+
+        def mean(field: str) -> float:
+            return float(sum(one[field].sum(dtype=float) for one in notes)) / found["notes"]
+
+        length = mean("duration") / score.ticks_per_quarter
+        return found | {"pitch": mean("pitch"), "length": length, "velocity": mean("velocity")}
+
     def sound(self, rate: int = 32000) -> Audio:
         """A preview by the built-in synthesiser."""
         from daybreak.media.synth import render

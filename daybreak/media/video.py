@@ -129,6 +129,19 @@ class Video(Media):
         video._data = data
         return video
 
+    def traits(self) -> dict[str, float]:
+        """Seconds, frames a second, pixels a side; of up to 8 frames in a coarse grid: light, contrast and the step to
+        the next frame, as shares of full."""
+        count, height, width = self.frames.shape[:3]
+        places = np.linspace(0, count - 1, min(count, 8)).astype(int)
+        rows, columns = slice(None, None, max(1, height // 32)), slice(None, None, max(1, width // 32))
+        light = self.frames[places][:, rows, columns].mean(3) / 255
+        after = self.frames[np.minimum(places + 1, count - 1)][:, rows, columns].mean(3) / 255
+        return {
+            "seconds": self.duration, "rate": self.rate, "width": float(width), "height": float(height),
+            "light": float(light.mean()), "contrast": float(light.std()), "motion": float(np.abs(after - light).mean()),
+        }  # fmt: skip
+
     def html(self) -> str:
         height, width = self.frames.shape[1:3]
         data = base64.b64encode(self.to_bytes()).decode()

@@ -63,8 +63,11 @@ class Order(About):
     """Runs of a search over the flags given as log(A,B), uniform(A,B), int(A,B) or one(A,B,...)."""
 
 
-def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None) -> list[Job]:
-    """Queue what `tonight add ARGV...` says. Returns the jobs. Raises `UserError`; then nothing was queued."""
+def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None, once: str = "") -> list[Job]:
+    """Queue what `tonight add ARGV...` says. Returns the jobs. Raises `UserError`; then nothing was queued.
+
+    What was queued under the key `once` is not queued again (see `Tonight.add`).
+    """
     words = ["--parent" if word == "--from" else word.replace("--from=", "--parent=", 1) for word in argv]
     spec = words.pop(0) if words and not words[0].startswith("-") else ""
     parent = _parent(lab, words)
@@ -107,7 +110,7 @@ def add(lab: Lab, argv: Sequence[str], machine: Machine | None = None) -> list[J
     if found.cls.threads and not job.wants.cpu:
         job = replace(job, wants=replace(job.wants, cpu=found.cls.threads))
     with Tonight(lab) as tonight:
-        return _queue(tonight, job, model, order, space)
+        return _queue(tonight, job, model, order, space, once)
 
 
 def edit(lab: Lab, number: int, argv: Sequence[str], machine: Machine | None = None) -> Job:
@@ -140,7 +143,12 @@ def edit(lab: Lab, number: int, argv: Sequence[str], machine: Machine | None = N
 
 
 def _queue(
-    tonight: Tonight, job: Job, model: type[BaseModel], order: Order, space: Mapping[str, Mapping[str, Any]]
+    tonight: Tonight,
+    job: Job,
+    model: type[BaseModel],
+    order: Order,
+    space: Mapping[str, Mapping[str, Any]],
+    once: str = "",
 ) -> list[Job]:
     """One job, its seeds, a grid, or the trials of a search."""
     if order.trials:
@@ -151,7 +159,7 @@ def _queue(
             raise UserError(f"{WHERE}: --trials and --seeds do not go together; search first, then seeds of the best")
         if not job.goal:
             raise UserError(f"{WHERE}: {job.recipe} has no goal to search by")
-        return tonight.add([job] * order.trials, space, seed=int(job.config.get("seed", 0)))
+        return tonight.add([job] * order.trials, space, seed=int(job.config.get("seed", 0)), once=once)
     open_ended = next((name for name, part in space.items() if part["kind"] != "one"), None)
     if open_ended:
         raise UserError(f"{WHERE}: --{open_ended.replace('_', '-')} is a range: say how many to try, with --trials 8")
@@ -164,7 +172,7 @@ def _queue(
             jobs.append(replace(job, config=check(model, config, WHERE).model_dump(mode="json")))
     if len(jobs) > 10000:
         raise UserError(f"{WHERE}: that is {len(jobs)} jobs; at most 10000 can be added at once")
-    return tonight.add(jobs)
+    return tonight.add(jobs, once=once)
 
 
 def _parent(lab: Lab, words: Sequence[str]) -> Run | None:

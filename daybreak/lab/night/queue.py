@@ -110,6 +110,7 @@ class Tonight:
         if "base" not in {row[1] for row in self._connection.execute("PRAGMA table_info(jobs)")}:
             with self._change():
                 self._connection.execute("ALTER TABLE jobs ADD COLUMN base TEXT NOT NULL DEFAULT '{}'")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS once (key TEXT PRIMARY KEY, jobs TEXT NOT NULL)")
         row = self._connection.execute("SELECT token FROM queue").fetchone()
         if row is None:
             with self._change():
@@ -193,9 +194,18 @@ class Tonight:
 
     # Changing. Each is one transaction.
 
-    def add(self, jobs: Sequence[Job], space: Mapping[str, Any] | None = None, seed: int = 0) -> list[Job]:
-        """Queue jobs, all or none. With `space` they are the trials of one sweep."""
+    def add(
+        self, jobs: Sequence[Job], space: Mapping[str, Any] | None = None, seed: int = 0, once: str = ""
+    ) -> list[Job]:
+        """Queue jobs, all or none. With `space` they are the trials of one sweep.
+
+        What was queued under the key `once` is not queued again: the jobs of then are returned, those that are left.
+        """
         with self._change():
+            row = self._connection.execute("SELECT jobs FROM once WHERE key = ?", (once,)).fetchone()
+            if row is not None:
+                known = {job.id: job for job in self.jobs()}
+                return [known[number] for number in json.loads(row[0]) if number in known]
             sweep = None
             if space is not None:
                 ask = "INSERT INTO sweeps (space, seed) VALUES (?, ?)"
@@ -210,6 +220,8 @@ class Tonight:
                 del row["id"]
                 ask = f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
                 added.append(self._connection.execute(ask, tuple(row.values())).lastrowid or 0)
+            if once:
+                self._connection.execute("INSERT INTO once VALUES (?, ?)", (once, json.dumps(added)))
         return [self.get(job) for job in added]
 
     def change(self, job: Job, **values: Any) -> Job:

@@ -36,6 +36,8 @@ class Policy:
     """Between two looks at the workers."""
     beat: float = 0.5
     """Between two looks at their files."""
+    orders: float = 3600.0
+    """Between two looks at standing orders; also when a run has finished."""
     floor: int = 200 * 2**20
     """Bytes that must be free on the lab's disk."""
     copies: int = 4

@@ -6,6 +6,7 @@ loses nothing: the next one goes on where the folders stand. It knows nothing ab
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,7 @@ class Night:
         clock: Clock | None = None,
         report: Report | None = None,
         morning: Callable[[Lab], None] | None = None,
+        standing: Callable[[Lab], subprocess.Popen[bytes] | None] | None = None,
         morning_at: tuple[int, int] = (10, 0),
         free: Callable[[], int] | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class Night:
         self.threads = max(1, engine.machine.cores // workers)
         self.free = free or (lambda: shutil.disk_usage(lab.root).free)
         self.morning = morning or write_morning
+        self.standing = standing or check_standing
         self.morning_at = morning_at
         self.slots: list[Slot] = []
         self.resting: dict[int, float] = {}
@@ -72,6 +75,8 @@ class Night:
         self._told = 0
         self._seen: tuple[int, int] | None = None
         self._look_at = self._beat_at = self._show_at = 0.0
+        self._orders: subprocess.Popen[bytes] | None = None
+        self._orders_at = -math.inf
         self._refused: set[int] = set()
 
     def run(self) -> dict[str, int]:
@@ -112,12 +117,25 @@ class Night:
                 self.morning(self.lab)
             closing = self.signals > 0 or self.deadline.left <= self.least
             if not closing:
+                self._stand(now)
                 self._fill()
             if not self.slots and (closing or (not self.forever and self._over())):
                 return
             self.clock.sleep(self.policy.poll)
 
     # Starting.
+
+    def _stand(self, now: float) -> None:
+        """Have standing orders looked at, at the start, each hour, and when a run has finished; one look at a time."""
+        if self._orders is not None:
+            if self._orders.poll() is None:
+                return
+            if self._orders.returncode:
+                self.report.say(f"standing orders could not be looked at: {self.lab.daily / 'standing.log'} says why")
+            self._orders = None
+        if now >= self._orders_at:
+            self._orders_at = now + self.policy.orders
+            self._orders = self.standing(self.lab)
 
     def _recover(self) -> None:
         """Take up what a night that died has left: living workers are adopted, the others' jobs wait again."""
@@ -310,6 +328,8 @@ class Night:
 
     def _end(self, job: Job, run: Run | None, word: Any, reason: str = "") -> None:
         self.queue.end(job, word, reason)
+        if word == "finished":
+            self._orders_at = -math.inf  # it may be a challenger
         self.ended[word] = self.ended.get(word, 0) + 1
         self.report.say(f"job {job.id} {run.title if run else job.title} {word}{': ' + reason if reason else ''}")
 
@@ -375,6 +395,8 @@ class Night:
 
     def _over(self) -> bool:
         """Whether nothing is left that could start before the deadline."""
+        if self._orders is not None or self._orders_at == -math.inf:
+            return False
         now = self.clock.wall()
         rested = {job for job, until in self.resting.items() if until > self.clock.steady()}
         if any(job.id in rested for job in self.queue.waiting(now, self.night)):
@@ -433,6 +455,19 @@ def write_morning(lab: Lab) -> None:
     command += "; write_morning(Lab.open(sys.argv[1]))"
     with open(lab.daily / "night.log", "ab") as log:
         subprocess.Popen(
+            [sys.executable, "-c", command, str(lab.root)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def check_standing(lab: Lab) -> subprocess.Popen[bytes] | None:
+    """Look at the standing orders in a process of its own, which may score a champion anew; None where none stands."""
+    if not (lab.root / "standing.sqlite").exists():
+        return None
+    command = "import sys; from daybreak.lab.home import Lab; from daybreak.lab.ship.standing.check import check"
+    command += "; [print(row['order'], row['said']) for row in check(Lab.open(sys.argv[1]))]"
+    with open(lab.daily / "standing.log", "ab") as log:
+        return subprocess.Popen(
             [sys.executable, "-c", command, str(lab.root)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, WebSocket
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from daybreak.errors import nearest
+from daybreak.lab.model import Action
 from daybreak.lab.ship.named import Named
 from daybreak.lab.ship.serve import exchange
 from daybreak.lab.ship.serve.describe import document, page
@@ -26,11 +27,14 @@ from daybreak.lab.ship.serve.measures import Log, Measures
 from daybreak.lab.ship.serve.socket import talk
 from daybreak.lab.ship.serve.wire import FORM, JSON, Refused, Wire
 from daybreak.lab.ship.serve.worker import Answer, Worker
+from daybreak.lab.ship.standing.served import Recorder
 
 VERSION = "Daybreak-Model"
 """The header that says which version answered."""
 LOOK = 0.2
 """Seconds between two looks at what a name means."""
+COUNT = 30.0
+"""Seconds between two looks whether what was counted is to be written."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,17 @@ class Route:
 class Service:
     """Models over HTTP. `app()` is what a server runs; `close()` ends the models' threads."""
 
-    def __init__(self, served: Sequence[Named], limits: Limits, token: str = "", log: Log | None = None) -> None:
+    def __init__(
+        self,
+        served: Sequence[Named],
+        limits: Limits,
+        token: str = "",
+        log: Log | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """`recorder` counts what registered versions are asked, as numbers of its types; None counts nothing."""
         self.limits, self.token, self.log = limits, token, log or Log()
+        self.recorder = recorder
         self.measures = Measures()
         self.held = exchange.Held(limits.held * 2**20)
         self.workers = [self._worker(named) for named in served]
@@ -75,9 +88,10 @@ class Service:
         ]
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and write what was counted."""
         for worker in self.workers:
             worker.close()
+        self._counted(all=True)
 
     def app(self) -> Guard:
         """The ASGI application."""
@@ -123,11 +137,35 @@ class Service:
         together = self.measures.together.labels(named.slug)
         worker = Worker(named, self.limits.places, together.observe)
         worker.tell = lambda line: self.log("failure", said=line)
+        if self.recorder is not None:
+            worker.seen = self._seen
         return worker
+
+    def _seen(self, client: str, title: str, action: Action, request: Any, known: Mapping[str, Any]) -> None:
+        assert self.recorder is not None
+        try:
+            self.recorder.note(client, title, action.name, request, known)
+        except Exception as error:  # what counts must never stop what answers
+            self.log("failure", said=f"{title}.{action.name} was not counted: {type(error).__name__}")
+
+    def _counted(self, all: bool = False) -> None:
+        """Write what was counted; a full disk is told, and tried again."""
+        if self.recorder is None:
+            return
+        try:
+            self.recorder.flush(all)
+        except OSError as error:
+            self.log("failure", said=f"what was asked is not written: {error.strerror or error}")
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(COUNT)
+            await asyncio.to_thread(self._counted)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         following = [asyncio.create_task(self._follow(worker.named)) for worker in self.workers]
+        following.append(asyncio.create_task(self._count()))
         try:
             yield
         finally:
@@ -171,8 +209,9 @@ class Service:
             body = await exchange.body(request, route.most, self.limits.patience, self.held)
             size = len(body)
             first = await watched(
-                request.receive, route.worker.ask(route.wire, body, kind, self.limits.seconds)
-            )  # fmt: skip
+                request.receive,
+                route.worker.ask(route.wire, body, kind, self.limits.seconds, client=client(request)),
+            )
         except BaseException:
             release()
             raise
@@ -219,6 +258,11 @@ class Service:
             word = "/".join(way[3:])[:60]
             said_ = f"{model} has no action {word!r}; {nearest(word, actions)}"
         return JSONResponse({"error": said_}, 404, headers)
+
+
+def client(asked: HTTPConnection) -> str:
+    """Who asks: the address. It tells visits apart while they last, and is written nowhere."""
+    return asked.client.host if asked.client else ""
 
 
 PAGE = {

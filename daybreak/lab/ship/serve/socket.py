@@ -85,7 +85,9 @@ async def _one(service: Service, route: Route, socket: WebSocket, box: Box, body
 
 
 async def _answers(service: Service, route: Route, socket: WebSocket, body: bytes) -> None:
-    first = await route.worker.ask(route.wire, body, JSON, service.limits.seconds)
+    first = await route.worker.ask(
+        route.wire, body, JSON, service.limits.seconds, client=socket.client.host if socket.client else ""
+    )
     socket.scope["daybreak"].update(version=first.title)
     version = json.dumps(first.title).encode()
     if not route.action.streams:

@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 from daybreak.errors import UserError, nearest
 from daybreak.lab import limits
 from daybreak.lab.config import leaves
-from daybreak.lab.model import Action
+from daybreak.lab.model import Action, media_of
 from daybreak.media import Media
 
 JSON = "application/json"
@@ -155,16 +155,6 @@ class Wire:
             if (place := _property(asked, flag, template)) is not None and flag in known:
                 _limit(place, known, flag)
         return asked, answered
-
-
-def media_of(request: type[BaseModel]) -> dict[str, type[Media]]:
-    """The fields of a request, dotted, that hold one media value each."""
-    found: dict[str, type[Media]] = {}
-    for name, info in leaves(request).items():
-        for kind in (info.annotation, *getattr(info.annotation, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, Media):
-                found[name] = kind
-    return found
 
 
 def infinite(value: Any, where: str = "") -> str:

@@ -14,12 +14,13 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from daybreak.errors import UserError
+from daybreak.lab.model import Action
 from daybreak.lab.ship.named import Loaded, Named
 from daybreak.lab.ship.serve.wire import Refused, Wire, refused
 
@@ -62,6 +63,8 @@ class Job:
     closing: bool = False
     """The reader of the stream went away: end it."""
     cancelled: bool = False
+    client: str = ""
+    """Who asks, to tell visits apart while they last."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
 
@@ -77,6 +80,8 @@ class Worker:
         self.taken = 0
         """Places taken: read, waiting, running or being sent."""
         self.tell: Callable[[str], None] = lambda line: None
+        self.seen: Callable[[str, str, Action, Any, Mapping[str, Any]], None] = lambda *asked: None
+        """Told of each request that fits its types: client, version, action, request, limits of the weights."""
         self._batched = batched or (lambda count: None)
         self._queue: deque[Job] = deque()
         self._there = threading.Condition()
@@ -100,13 +105,15 @@ class Worker:
         """The place is free again."""
         self.taken -= 1
 
-    async def ask(self, wire: Wire, body: bytes, kind: str, most: float, stream: Stream | None = None) -> Answer:
+    async def ask(
+        self, wire: Wire, body: bytes, kind: str, most: float, stream: Stream | None = None, client: str = ""
+    ) -> Answer:
         """The answer of an action, or the next event of a stream. A cancelled caller cancels the job.
 
         Raises `Refused`: 422 where the body does not fit, 409 where the action says no or takes longer than `most`
         seconds, 503 where its turn does not come within them, 500 where it fails.
         """
-        job = Job(wire, body, kind, asyncio.get_running_loop().create_future(), stream)
+        job = Job(wire, body, kind, asyncio.get_running_loop().create_future(), stream, client=client)
         with self._there:
             self._queue.append(job)
             self._there.notify()
@@ -227,10 +234,11 @@ class Worker:
         read: list[tuple[Job, Any]] = []
         for job in jobs:
             self._guarded(job, partial(self._read, loaded, job, read))
-        if len(read) > 1 and self._together(loaded, read):
-            return
-        for job, request in read:
-            self._guarded(job, partial(self._one, loaded, job, request))
+        if not (len(read) > 1 and self._together(loaded, read)):
+            for job, request in read:
+                self._guarded(job, partial(self._one, loaded, job, request))
+        for job, request in read:  # after they were answered: nobody waits for it
+            self.seen(job.client, loaded.title, job.wire.action, request, loaded.limits)
 
     def _read(self, loaded: Loaded, job: Job, into: list[tuple[Job, Any]]) -> None:
         into.append((job, job.wire.read(job.body, job.kind, loaded.limits)))
