@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from daybreak.cli.show import clean, say, table, to_json
 from daybreak.lab.home import Lab
 
@@ -12,7 +14,7 @@ def morning(*, date: str = "", open: bool = False, post: str = "", json: bool = 
     Args:
         date: the local date on which the night ended, as 2026-11-22; today by default.
         open: show it in a browser.
-        post: send it to this name; DAYBREAK_POST_<NAME> or post.toml has its address.
+        post: send it to this name, as teams or onenote; DAYBREAK_POST_<NAME> or post.toml has its address.
         json: print the data of the page, without its sounds and pictures.
     """
     from daybreak.lab.morning import data_of, parse_date, write_morning
@@ -33,7 +35,7 @@ def morning(*, date: str = "", open: bool = False, post: str = "", json: bool = 
     if post:
         from daybreak.lab.morning.post import post as send
 
-        for line in send(page, data, post):
+        for line in send(page, data, post, say if sys.stdin.isatty() else None):
             say(line)
 
 

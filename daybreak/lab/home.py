@@ -66,10 +66,10 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, durably: beside, fsynced, renamed, folder fsynced."""
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file whole or not at all, durably: beside, fsynced, renamed, folder fsynced. `mode` is before umask."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with open(beside, "wb") as file:
+    with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

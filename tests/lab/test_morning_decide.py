@@ -1,20 +1,17 @@
-"""Deciding does a thing once, whatever is interrupted; posting sends what a service can take, to no one else."""
+"""Deciding does a thing once, whatever is interrupted."""
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 from nights import usual
 
 from daybreak.errors import UserError
 from daybreak.lab.morning import data_of, decide, proposals, write_morning
-from daybreak.lab.morning import post as posting
 from daybreak.lab.night.queue import Tonight
 
 
@@ -127,101 +124,3 @@ def test_a_queued_child_of_a_run_that_diverged_is_proposed_to_be_dropped(night):
 
 
 # Posting.
-
-
-@pytest.fixture
-def receiver():
-    """A real HTTP server on this machine that keeps what it is sent."""
-    got = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if "refuse" in self.path else 200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}", got
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def nowhere(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in list(os.environ):
-        if name.startswith("DAYBREAK_POST_"):
-            monkeypatch.delenv(name)
-
-
-def sent(night, name):
-    page = write_morning(night.lab, now=night.now)
-    return posting.post(page, data_of(page), name)
-
-
-def test_a_service_that_takes_files_gets_the_page(night, receiver, monkeypatch):
-    pytest.importorskip("apprise")
-    host, got = receiver
-    monkeypatch.setenv("DAYBREAK_POST_TEAM", f"json://{host}/hook")
-    assert sent(night, "team")[0].endswith("took the page")
-    ((path, body),) = got
-    assert path == "/hook"
-    message = json.loads(body)
-    assert message["title"] == "daybreak, Sunday, 22 November 2026"
-    assert "music:small#41 is better" in message["message"]
-    assert [a["filename"] for a in message["attachments"]] == ["index.html"]
-
-
-def test_a_service_that_takes_none_gets_the_words_and_a_link(night, receiver, monkeypatch):
-    pytest.importorskip("apprise")
-    host, got = receiver
-    monkeypatch.setenv("DAYBREAK_POST_CHAT", f"mmost://{host}/abcdefghijklmnop")
-    monkeypatch.setenv("DAYBREAK_LINK", "https://lab.example/daily/")
-    assert sent(night, "chat")[0].endswith("took the words and a link")
-    text = json.loads(got[0][1])["text"]
-    assert "https://lab.example/daily/2026-11-22/index.html" in text
-    assert "daybreak decide" in text
-
-
-def test_a_service_that_refuses_is_one_line_without_the_address(night, receiver, monkeypatch):
-    pytest.importorskip("apprise")
-    host, _ = receiver
-    monkeypatch.setenv("DAYBREAK_POST_TEAM", f"json://someone:secret@{host}/refuse")
-    with pytest.raises(UserError) as caught:
-        sent(night, "team")
-    assert "did not take it" in str(caught.value)
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_address_that_is_none_is_not_shown(night, monkeypatch):
-    pytest.importorskip("apprise")
-    monkeypatch.setenv("DAYBREAK_POST_TEAM", "nonsense://secret")
-    with pytest.raises(UserError, match="an address of 'team' is none that apprise knows") as caught:
-        sent(night, "team")
-    assert "secret" not in str(caught.value)
-
-
-def test_a_file_of_addresses_that_others_can_read_is_refused(monkeypatch, tmp_path):
-    path = tmp_path / "config" / "daybreak" / "post.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text('team = "json://127.0.0.1:1/x"\nlink = "https://lab.example"\n')
-    path.chmod(0o644)
-    with pytest.raises(UserError, match=r"others can read it \(mode 0644\); chmod 600"):
-        posting.addresses("team")
-    path.chmod(0o600)
-    assert posting.addresses("team") == (["json://127.0.0.1:1/x"], "https://lab.example")
-    with pytest.raises(UserError, match="nobody is known as 'taem'; did you mean team"):
-        posting.addresses("taem")
-
-
-def test_a_message_is_cut_to_what_a_service_takes(night):
-    page = write_morning(night.lab, now=night.now)
-    text = posting.body(data_of(page), "https://lab.example/x", 200)
-    assert len(text) <= 200
-    assert text.endswith("...\n\nhttps://lab.example/x")

@@ -74,7 +74,7 @@ def test_a_run_that_ran_away_does_not_press_the_others_flat():
     steps = np.arange(1, 1001)
     calm = 2 + 3 / np.sqrt(steps)
     wild = np.where(steps < 800, calm, calm + np.exp((steps - 800) / 10))
-    low, high = plots._scale([thin(steps, calm), thin(steps, calm), thin(steps, wild)])
+    low, high = plots.scale([thin(steps, calm), thin(steps, calm), thin(steps, wild)])
     assert low < 2.1
     assert high < 6
 

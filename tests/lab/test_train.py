@@ -135,7 +135,7 @@ def test_sigterm_stops_with_a_checkpoint_and_the_run_goes_on_later(lab):
 
 
 def test_a_signal_to_the_whole_group_stops_a_run_with_loaders_as_any_other(lab):
-    run = start(lab, "toy:count", "--steps", "100000", "--pause", "0.001", "--loaders", "1")
+    run = start(lab, "toy:mlp", "--steps", "1000000", "--loaders", "1")
     process = worker(lab, run, start_new_session=True)
     wait_for(lambda: len(run.metrics()) > 20)
     os.killpg(process.pid, signal.SIGTERM)

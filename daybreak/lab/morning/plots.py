@@ -101,7 +101,7 @@ def chart(
         return Markup("")
     x0, x1 = min(p[0] for p in finite), max(p[0] for p in finite)
     x1 = x1 if x1 > x0 else x0 + 1
-    y0, y1 = _scale([line.points for line in lines])
+    y0, y1 = scale([line.points for line in lines])
     if positive:
         y0 = max(0.0, y0)
     places = _places(y0, y1)
@@ -113,11 +113,11 @@ def chart(
         return top + (1 - (py - y0) / (y1 - y0)) * (height - top - bottom)
 
     parts: list[Markup] = []
-    for tick in _ticks(y0, y1):
+    for tick in ticks_of(y0, y1):
         y = height_of(tick)
         parts.append(_tag("line", cls="grid", x1=left, x2=width - right, y1=_r(y), y2=_r(y)))
         parts.append(_tag("text", figure(tick, places), cls="tick end", x=left - 7, y=_r(y + 4)))
-    for tick in _ticks(x0, x1, 4):
+    for tick in ticks_of(x0, x1, 4):
         side = "end" if tick > x1 - 0.04 * (x1 - x0) else "mid"
         parts.append(_tag("text", f"{tick:,.0f}", cls=f"tick {side}", x=_r(at(tick)), y=height - 8))
     parts.append(_tag("text", x, cls="tick", x=width - right + 8, y=height - 8))
@@ -148,7 +148,7 @@ def spark(points: Sequence[Point], tone: str, width: int = 76, height: int = 20)
     held = [p for p in points if p[1] is not None]
     if len(held) < 2:
         return Markup("")
-    y0, y1 = _scale([points])
+    y0, y1 = scale([points])
     x0, x1 = held[0][0], held[-1][0]
     step = max(1, len(points) // 60)
     thinned = [*points[::step], points[-1]]
@@ -321,7 +321,7 @@ def _fit(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\u2026"
 
 
-def _scale(curves: Sequence[Sequence[Point]]) -> tuple[float, float]:
+def scale(curves: Sequence[Sequence[Point]]) -> tuple[float, float]:
     """The range that the curves settle to: without each one's first twentieth, and without the highest few points."""
     values: list[float] = []
     for points in curves:
@@ -341,7 +341,8 @@ def _scale(curves: Sequence[Sequence[Point]]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks_of(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers between two."""
     raw = (high - low) / most
     if not (raw > 0 and math.isfinite(raw)):
         return [low]
@@ -352,6 +353,6 @@ def _ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def _places(low: float, high: float) -> int:
-    ticks = _ticks(low, high)
+    ticks = ticks_of(low, high)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else high - low
     return min(6, max(0, -math.floor(math.log10(step) + 1e-9))) if step > 0 else 2
