@@ -21,6 +21,7 @@ from daybreak.lab import lock, registry
 from daybreak.lab.derive import new_run, plan
 from daybreak.lab.home import Lab
 from daybreak.lab.lake import Draft, Lake, Snapshot
+from daybreak.lab.morning import data_of, decide, write_morning
 from daybreak.lab.night.queue import Tonight
 from daybreak.lab.recipe import Gate, Score
 from daybreak.lab.run import Run
@@ -271,6 +272,7 @@ def test_a_job_that_was_taken_out_is_not_queued_again_for_the_same_items(crowned
 KILLED = """
 import os, signal, sys
 from daybreak.lab.home import Lab
+from daybreak.lab.morning import data_of, decide, write_morning
 from daybreak.lab.night.queue import Tonight
 from daybreak.lab.ship.standing import check as room
 from daybreak.lab.ship.standing.orders import Standing
@@ -438,3 +440,29 @@ def test_a_night_without_orders_starts_no_process_for_them(lab):
     from daybreak.lab.night.supervisor import check_standing
 
     assert check_standing(lab) is None
+
+
+def test_the_morning_tells_orders_causes_and_verdicts_and_a_decision_is_carried_out_once(crowned):
+    challenged(crowned, lr=0.01)
+    page = write_morning(crowned)
+    data = data_of(page)
+    text = page.read_text()
+    for told in ("toy:mlp#2 undecided", "5 of 5 new items", "no difference shown", "new-items&gt;=5"):
+        assert told in text
+    assert "## Standing" in (page.parent / "log.md").read_text()
+    take = next(p for p in data["proposals"] if p["argv"] == ["standing", "promote", "1"])
+    stay = next(p for p in data["proposals"] if p["argv"] == ["standing", "keep", "1"])
+    assert "no difference shown" in take["why"]
+    assert decide(crowned, [take["id"]], by="ana")[0]["result"] == "toy@2 is in production"
+    assert decide(crowned, [take["id"]])[0]["state"] == "done before"
+    with pytest.raises(UserError, match="registry rollback toy"):
+        decide(crowned, [stay["id"]])
+    assert production(crowned) == "toy@2"
+
+
+def test_a_page_of_before_there_were_orders_can_be_made_again(lab):
+    from daybreak.lab.morning.page import render
+
+    data = data_of(write_morning(lab))
+    del data["standing"]
+    assert "Standing" not in render(data)

@@ -22,7 +22,9 @@ from daybreak.lab.morning.listen import listen
 from daybreak.lab.morning.plots import thin
 from daybreak.lab.morning.story import FAILED, Story, clock, gates_of
 from daybreak.lab.morning.trend import trend
+from daybreak.lab.morning.tried import pages
 from daybreak.lab.run import Run
+from daybreak.lab.ship.standing.told import morning as standing
 
 VERSION = 1
 LONGEST = 7 * 86400.0
@@ -89,7 +91,9 @@ def collect(lab: Lab, day: date | None, now: float, budget: int) -> dict[str, An
         "runs": rows,
         "curves": _curves(found),
         "listen": tables,
+        "pages": pages(lab, day, {row["id"] for row in rows}),
         "lost": hours.lost(active, start, stop),
+        "standing": standing(lab, start, stop),
         "tonight": hours.tonight(lab, list(every.values()), stop),
         "trend": trend([s for s in every.values() if s.ended is None or s.ended <= stop], day),
         "notes": [
@@ -102,6 +106,8 @@ def collect(lab: Lab, day: date | None, now: float, budget: int) -> dict[str, An
         "broken": broken,
         "media": media,
     }
+    for told in (*data["standing"]["retrainings"], *data["standing"]["decide"]):
+        told["run_title"] = every[told["run"]].title if told["run"] in every else ""
     data["headline"] = verdict.headline(data)
     data["verdict"] = verdict.sentences(data)
     data["proposals"] = proposals.propose(lab, data)

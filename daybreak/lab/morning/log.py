@@ -31,11 +31,25 @@ def log(data: Mapping[str, Any]) -> str:
     if not data["groups"]:
         parts.append("None.")
     parts += [text(line) for line in data["broken"]]
+    if data.get("pages"):
+        parts.append("## Try")
+        parts.append("\n".join(f"- [{text(one['title'])}]({one['href']})" for one in data["pages"]))
     parts.append("## Lost time")
     spent = [f"{name} {duration(data['lost']['totals'][name])}" for name in PARTS if data["lost"]["totals"].get(name)]
     parts.append(", ".join(spent) or "No hours were spent.")
     parts.append("## Tonight")
     parts.append(_tonight(data["tonight"]))
+    if standing := data.get("standing", {}):
+        lines = [
+            f"- {text(one['run_title'] or 'retraining ' + str(one['id']))} {one['state']} for {text(one['title'])}: "
+            f"{text(one['said'] or one['why'])}"
+            for one in standing["retrainings"]
+        ]
+        lines += [
+            f"- order {o['order']}, {text(o['model'])} when {o['when']}: {text(o['said'])}" for o in standing["orders"]
+        ]
+        if lines:
+            parts += ["## Standing", "\n".join(lines)]
     parts.append("## Trend")
     parts.append(_trend(data["trend"]))
     parts.append("## Notes")

@@ -58,6 +58,12 @@ def propose(lab: Lab, data: Mapping[str, Any]) -> list[dict[str, Any]]:
             spec = row["title"].rpartition("#")[0]
             argv = ("tonight", "add", spec, "--from", str(row["number"]), "--seeds", "3")
             found.append(_proposal("queue", f"three seeds of {row['title']} before we believe it", argv, "one seed"))
+    for told in data["standing"]["decide"]:
+        who, what = str(told["id"]), told["run_title"] or told["run"]
+        text = f"let {what} take over as {told['model']}@production"
+        found.append(_proposal("promote", text, ("standing", "promote", who), told["said"]))
+        text = f"keep {told['model']}@production, and not {what}"
+        found.append(_proposal("keep", text, ("standing", "keep", who), told["said"]))
     found += _promotions(lab, rows)
     found += _drops(data, rows)
     for row in data["runs"]:
@@ -217,6 +223,10 @@ def _carry_out(lab: Lab, proposal: Mapping[str, Any], by: str) -> str:
             from daybreak.lab import registry
 
             return f"{registry.promote(lab, argv[2], by=by or _me()).title} is in {registry.PRODUCTION}"
+        case ["standing", "promote" | "keep" as word]:
+            from daybreak.lab.ship.standing import check
+
+            return (check.promote if word == "promote" else check.keep)(lab, int(argv[2]), by or _me())
     raise UserError(f"{proposal['id']} asks for {' '.join(argv)!r}, which decide cannot do; run it as a command")
 
 
