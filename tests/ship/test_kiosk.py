@@ -200,3 +200,60 @@ def test_a_page_may_fetch_from_here_alone(kiosk):
         assert client.get("/", headers={"host": "evil.example"}).status_code == 403
         for path in ("/etc/passwd", "../../etc/passwd", str(kiosk.lab.root / "lab.json")):
             assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def paged(path, text="<title>hi</title>"):
+    """Leave a page where `daybreak export MODEL --to page` does."""
+    (path / "exports" / "page").mkdir(parents=True, exist_ok=True)
+    (path / "exports" / "page" / "index.html").write_bytes(b"\xff\xfe" + text.encode("utf-16-le"))
+
+
+def test_a_model_with_a_page_shows_it_and_one_without_does_not(kiosk):
+    from daybreak.lab.ship.kiosk.screen import Screen
+
+    assert "/page/" not in json.dumps(Screen(kiosk).blocks.get_config_file(), default=str)
+    paged(kiosk.lab.registry / "toy-server" / "1")
+    screen = Screen(kiosk)
+    drawn = json.dumps(screen.blocks.get_config_file(), default=str)
+    assert 'src=\\"/page/toy-server\\"' in drawn
+    assert 'download=\\"toy-server.html\\"' in drawn
+    assert {words("ko") for _, name, words in screen.framed if name == "label"} >= {"브라우저에서"}
+
+
+def test_a_page_is_served_alone_and_follows_a_promotion(kiosk):
+    from starlette.testclient import TestClient
+
+    from daybreak.lab import registry
+    from daybreak.lab.ship.kiosk.run import application
+
+    paged(kiosk.lab.registry / "toy-server" / "1", "<p>one</p>")
+    with TestClient(application(kiosk), base_url="http://127.0.0.1") as client:
+        got = client.get("/page/toy-server")
+        assert (got.status_code, got.content[2:].decode("utf-16-le")) == (200, "<p>one</p>")
+        assert got.headers["content-type"] == "text/html; charset=utf-16"
+        policy = got.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'self'" in policy
+        for path in ("", "toy", "toy-server/", "toy-server/manifest.json", "..%2f..%2frecord.json", "%2fetc%2fpasswd"):
+            assert client.get(f"/page/{path}").status_code == 404, path
+        assert client.post("/page/toy-server").status_code == 405
+        assert client.get("/page/toy-server", headers={"host": "evil.example"}).status_code == 403
+        version(kiosk.lab, 2)
+        paged(kiosk.lab.registry / "toy-server" / "2", "<p>two</p>")
+        registry.promote(kiosk.lab, "toy-server@2")
+        kiosk.models[0].follow()
+        assert "two" in client.get("/page/toy-server").content.decode("utf-16")
+
+
+def test_a_page_is_for_those_who_logged_in(kiosk):
+    from starlette.testclient import TestClient
+
+    from daybreak.lab.ship.kiosk.run import application
+
+    paged(kiosk.lab.registry / "toy-server" / "1")
+    with TestClient(application(kiosk, "a-long-secret"), base_url="http://127.0.0.1") as client:
+        assert client.get("/page/toy-server").status_code == 401
+        client.cookies.set("access-token", "guess")
+        assert client.get("/page/toy-server").status_code == 401
+        assert client.post("/login", data={"username": "kiosk", "password": "a-long-secret"}).status_code == 200
+        assert client.get("/page/toy-server").status_code == 200

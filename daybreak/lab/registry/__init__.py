@@ -2,7 +2,18 @@
 
 from daybreak.lab.registry.gates import add, lineage, readings, show
 from daybreak.lab.registry.place import Place, locate, open_model, shipped, usual_name
-from daybreak.lab.registry.store import PRODUCTION, Version, aliases, find, history, models, promote, rollback, versions
+from daybreak.lab.registry.store import (
+    PRODUCTION,
+    Version,
+    aliases,
+    find,
+    history,
+    models,
+    page_of,
+    promote,
+    rollback,
+    versions,
+)
 
 __all__ = [
     "PRODUCTION",
@@ -16,6 +27,7 @@ __all__ = [
     "locate",
     "models",
     "open_model",
+    "page_of",
     "promote",
     "readings",
     "rollback",

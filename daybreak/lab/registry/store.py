@@ -45,6 +45,17 @@ class Version:
         """Short name for a person, and for `open_model`: "music@3"."""
         return f"{self.model}@{self.number}"
 
+    @property
+    def page(self) -> Path | None:
+        """Its page of one file, where one was exported."""
+        return page_of(self.path)
+
+
+def page_of(folder: Path) -> Path | None:
+    """The page that `daybreak export MODEL --to page` left in a model's folder; None where there is none."""
+    path = folder / "exports" / "page" / "index.html"
+    return path if path.is_file() else None
+
 
 def versions(lab: Lab, model: str) -> list[Version]:
     """The versions of a model, oldest first; empty where there is none."""

@@ -1,6 +1,7 @@
 "use strict";
 // The attract loop, and the reset after nobody touched the screen for a while. KIOSK stands before this script.
 (() => {
+  const KINDS = ["pointerdown", "keydown", "touchstart", "wheel"];
   let last = Date.now(), touched = false, overlay = null, turn = 0;
 
   const make = (tag, text, parent) => {
@@ -43,8 +44,13 @@
     touched = true;
   };
 
-  for (const kind of ["pointerdown", "keydown", "touchstart", "wheel"])
+  for (const kind of KINDS)
     addEventListener(kind, touch, {capture: true, passive: true});
+  // A touch inside a model's page is one too: the page is in a frame of this origin.
+  document.addEventListener("load", (event) => {
+    if (event.target.tagName !== "IFRAME") return;
+    for (const kind of KINDS) event.target.contentWindow.addEventListener(kind, touch, {capture: true, passive: true});
+  }, true);
   setInterval(step, 6000);
   setInterval(() => {
     if (overlay || Date.now() - last < 1000 * KIOSK.idle) return;

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import date
 from importlib.resources import files
 from typing import Any
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from daybreak.errors import UserError
 from daybreak.lab.home import Lab
 from daybreak.lab.ship.kiosk import feedback
+from daybreak.lab.ship.kiosk.pages import Pages
 from daybreak.lab.ship.kiosk.screen import Kiosk, Screen, Settings, head
 from daybreak.lab.ship.serve.guard import Guard
 from daybreak.lab.ship.serve.measures import Log, Measures
@@ -75,15 +76,21 @@ def application(kiosk: Kiosk, secret: str = "") -> ASGIApp:
     screen = Screen(kiosk)
     screen.blocks.queue(max_size=32, api_open=False)
     room = files("daybreak.lab.ship.kiosk")
-    app: ASGIApp = gr.mount_gradio_app(
+    app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=expiring), screen.blocks, path="",
         auth=("kiosk", secret) if secret else None, allowed_paths=[], show_error=False, max_file_size=LARGEST,
         ssr_mode=False, enable_monitoring=False, footer_links=[], pwa=False, mcp_server=False,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=(room / "kiosk.css").read_text(), head=head(kiosk),
     )  # fmt: skip
-    app = _Policy(app)
-    return app if secret else Guard(app, "", Log(lambda line: None), Measures())
+    inside: Any = app.routes[-1].app  # Gradio's own application, which knows who has logged in
+    names = [f"access-token{kind}-{inside.cookie_id}" for kind in ("", "-unsecure")]
+
+    def known(held: Mapping[str, str]) -> bool:
+        return not secret or any(held.get(name) in inside.tokens for name in names if name in held)
+
+    served = Pages(_Policy(app), kiosk.models, known)
+    return served if secret else Guard(served, "", Log(lambda line: None), Measures())
 
 
 def run(kiosk: Kiosk, at: socket.socket, ready: Callable[[], None], secret: str = "") -> None:

@@ -22,7 +22,7 @@ import gradio as gr
 from daybreak.errors import UserError
 from daybreak.lab.home import Lab
 from daybreak.lab.model import Action
-from daybreak.lab.ship.kiosk import feedback, shown, story
+from daybreak.lab.ship.kiosk import feedback, pages, shown, story
 from daybreak.lab.ship.kiosk.fields import Shown, plan, request_of
 from daybreak.lab.ship.kiosk.words import LANGUAGES, WORDS, word
 from daybreak.lab.ship.named import Loaded, Named
@@ -168,7 +168,21 @@ class Screen:
             with gr.Tab(word(self.kiosk.settings.language, "story")) as tab:
                 self._frame(tab, "label", "story")
                 self._story(named)
+            if pages.page(named) is not None:
+                with gr.Tab(word(self.kiosk.settings.language, "page")) as tab:
+                    self._frame(tab, "label", "page")
+                    self._frame(gr.Markdown(word(self.kiosk.settings.language, "paged")), "value", "paged")
+                    self._page(named)
         self._feedback(named, turn, visitor)
+
+    def _page(self, named: Named) -> None:
+        """The exported page in a frame, and as a file to take home."""
+        at, title = pages.address(named), shown.word(named.slug)
+        gr.HTML(
+            f'<iframe class="page" src="{at}" title="{title}" loading="lazy" allow="fullscreen; autoplay"></iframe>'
+        )
+        link = gr.HTML(_take(self.kiosk.settings.language, at, named.slug))
+        self.framed.append((link, "value", lambda language: _take(language, at, named.slug)))
 
     def _action(self, named: Named, action: Action, turn: gr.State) -> None:
         fields = plan(action.request, named.current.limits)
@@ -298,6 +312,11 @@ def chapter(language: str, one: story.Chapter) -> str:
 
 def _thumbs(language: str) -> list[tuple[str, str]]:
     return [(word(language, "up"), "up"), (word(language, "down"), "down")]
+
+
+def _take(language: str, at: str, slug: str) -> str:
+    file = shown.word(f"{slug}.html")
+    return f'<p class="take"><a href="{at}" download="{file}">↓ {word(language, "take")}</a></p>'
 
 
 def _status(text: str) -> str:
