@@ -18,6 +18,7 @@ from daybreak.lab.compare import words
 from daybreak.lab.home import Lab
 from daybreak.lab.morning import figures, hours, judge, proposals, verdict
 from daybreak.lab.morning.judge import Group
+from daybreak.lab.morning.learning import learning
 from daybreak.lab.morning.listen import listen
 from daybreak.lab.morning.plots import thin
 from daybreak.lab.morning.story import FAILED, Story, clock, gates_of
@@ -243,10 +244,12 @@ def _curves(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
             wanted[story.run.id] = story
         for found in group.parents.values():
             wanted[found.other.run.id] = found.other
+    learned = {name: learning(story.record) for name, story in wanted.items()}
     return {
         name: {
             "title": story.title,
             "number": story.run.number,
+            "learning": asdict(own) if (own := learned[name]) else None,
             "loss": thin(story.record.on_clock(story.record.loss.steps), story.record.loss.values),
             "goal": thin(story.record.on_clock(story.record.reached.steps), story.record.reached.values),
         }

@@ -49,6 +49,7 @@ def render(data: Mapping[str, Any]) -> str:
         groups=groups,
         rows={row["id"]: row for row in data["runs"]},
         group_charts=[(_group_chart(data, group, 1000), _group_chart(data, group, 430)) for group in data["groups"]],
+        captions=[_caption(data, group) for group in data["groups"]],
         charts={row["id"]: _run_charts(data, row, groups[row["id"]]) for row in data["runs"]},
         sparks={row["id"]: _spark(data, row) for row in data["runs"]},
         bars=[(worker, _bar(worker)) for worker in data["lost"]["workers"]],
@@ -58,44 +59,71 @@ def render(data: Mapping[str, Any]) -> str:
     )
 
 
+def _learnt(data: Mapping[str, Any], run: str) -> tuple[list[Any], list[Any]]:
+    """A run's curve of the goal, and the interval around it: as training met it where that was logged, else as
+    evaluations found it."""
+    curves = data["curves"][run]
+    return (curves["learning"]["points"], curves["learning"]["band"]) if curves["learning"] else (curves["goal"], [])
+
+
+def _caption(data: Mapping[str, Any], group: Mapping[str, Any]) -> str:
+    """What the curves of a group are, where they are those of training."""
+    found = [data["curves"][run]["learning"] for run in group["runs"] if data["curves"][run]["learning"]]
+    if not found:
+        return ""
+    seeds = max(one["seeds"] for one in found)
+    shaded = "; the interquartile mean over seeds, with its 95 % bootstrap interval shaded" if seeds >= 3 else ""
+    published = "; dashed: published" if group["published"] else ""
+    return f"{group['goal']['name']} while training{shaded}{published}"
+
+
 def _group_chart(data: Mapping[str, Any], group: Mapping[str, Any], width: int) -> Markup:
     """The goal of every run of a group on the same axes; what it is held against, and what was published, in grey."""
     lines = [Line(name, [tuple(point) for point in points], "grey") for name, points in group["published"]]
     reference = group["reference"]
     if reference and reference["id"] in data["curves"]:
         name = f"#{reference['number']} best so far" if group["earlier"] else f"#{reference['number']} first"
-        lines.append(Line(name, data["curves"][reference["id"]]["goal"], "grey"))
+        points, band = _learnt(data, reference["id"])
+        lines.append(Line(name, points, "grey", band=band))
     told = {*group["runs"][:NAMED], *(row["id"] for row in data["runs"] if row["failed"])}
     few = len(group["runs"]) <= CROWD
     for row in data["runs"]:
         if row["id"] in group["runs"] and not (reference and row["id"] == reference["id"]):
             named = few or row["id"] in told
             marks = [_mark(f) for f in row["findings"] if f["weight"] == "alarm" and f["step"] is not None]
-            points = data["curves"][row["id"]]["goal"]
+            points, band = _learnt(data, row["id"])
             name, tone = (f"#{row['number']}", row["tone"]) if named else ("", f"{row['tone']} faint")
-            lines.append(Line(name, points, tone, marks if points and named else ()))
+            lines.append(Line(name, points, tone, marks if points and named else (), band if named else ()))
     label = f"{group['goal']['name']} over {_axis(group)}, of {len(group['runs'])} runs of {figures.named(group)}"
-    return plots.chart([line for line in lines if line.points], label=label, width=width, height=260)
+    return plots.chart([line for line in lines if line.points], label=label, x=_axis(group), width=width, height=260)
 
 
 def _run_charts(data: Mapping[str, Any], row: Mapping[str, Any], group: Mapping[str, Any]) -> list[tuple[str, Markup]]:
-    """A run's loss and goal, its parent in grey, its findings marked."""
+    """A run's loss, its goal as training met it and as evaluations found it; its parent in grey, findings marked."""
     parent = row["parent"]["id"] if row["parent"] else None
     other = parent if parent in data["curves"] else group["reference"]["id"] if group["reference"] else None
     found = []
-    for kind, title in (("loss", "training loss"), ("goal", group["goal"]["name"] or "goal")):
-        own = data["curves"][row["id"]][kind]
+    goal = group["goal"]["name"] or "goal"
+    for kind, title in (("learning", f"{goal} while training"), ("loss", "training loss"), ("goal", goal)):
+        own, band = _points(data["curves"][row["id"]], kind)
         lines = []
         if other is not None and other != row["id"] and other in data["curves"]:
             held = data["curves"][other]
             role = "parent" if other == parent else "best so far"
-            lines.append(Line(f"#{held['number']} {role}", held[kind], "grey"))
+            lines.append(Line(f"#{held['number']} {role}", _points(held, kind)[0], "grey"))
         marks = [_mark(f) for f in row["findings"] if f["step"] is not None]
-        lines.append(Line(f"#{row['number']}", own, row["tone"], marks))
-        drawn = plots.chart(lines, label=f"{title} of {row['title']} over {_axis(group)}") if own else Markup("")
+        lines.append(Line(f"#{row['number']}", own, row["tone"], marks, band))
+        label = f"{title} of {row['title']} over {_axis(group)}"
+        drawn = plots.chart(lines, label=label, x=_axis(group)) if own else Markup("")
         if drawn:
             found.append((title, drawn))
     return found
+
+
+def _points(curves: Mapping[str, Any], kind: str) -> tuple[list[Any], list[Any]]:
+    """A curve of a run and the interval around it."""
+    held = curves[kind]
+    return (held["points"], held["band"]) if isinstance(held, Mapping) else (held or [], [])
 
 
 def _axis(group: Mapping[str, Any]) -> str:
@@ -111,6 +139,8 @@ def _mark(finding: Mapping[str, Any]) -> Mark:
 def _spark(data: Mapping[str, Any], row: Mapping[str, Any]) -> Markup:
     curves = data["curves"][row["id"]]
     few = len(curves["goal"]) < 4 or row["failed"]
+    if few and curves["learning"]:
+        return plots.spark(curves["learning"]["points"], row["tone"])
     return plots.spark(curves["loss"] if few else curves["goal"], row["tone"])
 
 

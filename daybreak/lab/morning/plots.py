@@ -49,6 +49,8 @@ class Line:
     points: Sequence[Point]
     tone: str = "undecided"
     marks: Sequence[Mark] = field(default_factory=tuple)
+    band: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high): an interval around the curve, shaded."""
 
 
 def thin(xs: ArrayLike, ys: ArrayLike, most: int = MOST) -> list[Point]:
@@ -123,6 +125,11 @@ def chart(
     parts.append(_tag("text", x, cls="tick", x=width - right + 8, y=height - 8))
     ends: list[tuple[float, str, str]] = []
     for line in sorted(lines, key=lambda line: (line.tone != "grey", "faint" not in line.tone)):
+        if line.band:
+            edge = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
+            around = [(at(px), min(max(height_of(py), top), height - bottom)) for px, py in edge]
+            corners = " ".join(f"{_r(px)},{_r(py)}" for px, py in around)
+            parts.append(_tag("polygon", cls=f"band {line.tone}", points=corners))
         drawn = [(at(px), None if py is None else height_of(py)) for px, py in line.points]
         parts.append(_path(drawn, f"line {line.tone}", top, height - bottom))
         last = next(((px, py) for px, py in reversed(drawn) if py is not None), None)

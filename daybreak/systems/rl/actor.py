@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,15 +115,21 @@ class ReturnScale:
         vars(self).update(state)
 
 
-def told(recent: Sequence[Iterable[tuple[float, int]]], ended: Sequence[float], episodes: int) -> dict[str, float]:
-    """The mean return and length of each seed's recent episodes, over all seeds, how many ended so far, and the mean
-    return of those that `ended` in this round, where there are such; nothing before the first has ended."""
+def told(recent: Sequence[Collection[tuple[float, int]]], ended: Sequence[float], episodes: int) -> dict[str, float]:
+    """The mean return and length of the recent episodes over all seeds, and of each seed where there are several; how
+    many ended so far; the mean return of those that `ended` in this round, where there are such. Nothing before the
+    first has ended."""
     whole = [episode for each in recent for episode in each]
     if not whole:
         return {}
     returns, lengths = np.array(whole, float).mean(0).tolist()
     now = {"episode return": sum(ended) / len(ended)} if ended else {}
-    return {**now, "return": returns, "length": lengths, "episodes": float(episodes)}
+    seeds = {
+        f"return/seed-{seed}": sum(total for total, _ in each) / len(each)
+        for seed, each in enumerate(recent)
+        if each and len(recent) > 1
+    }
+    return {**now, "return": returns, **seeds, "length": lengths, "episodes": float(episodes)}
 
 
 class Actor:

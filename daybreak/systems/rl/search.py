@@ -286,8 +286,8 @@ class Search(Learner[SearchConfig]):
     def step(self, batch: Any, step: int) -> Mapping[str, Tensor | float]:
         logs = dict(super().step(batch, step))
         if self.spec.players == 2:
-            for name in ("return", "episode return"):  # of the last mover alone: it says nothing
-                logs.pop(name, None)
+            # A return is of the last mover alone: it says nothing.
+            logs = {name: value for name, value in logs.items() if "return" not in name}
         return logs
 
     def learn(self, block: Block) -> dict[str, Tensor | float]:
