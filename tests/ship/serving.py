@@ -62,11 +62,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(lab: Lab | None, *texts: str, token: str = "", resources=None, **limits) -> Iterator[Running]:
+def running(
+    lab: Lab | None, *texts: str, token: str = "", resources=None, recorder=None, **limits
+) -> Iterator[Running]:
     lines: list[str] = []
     bounds = Limits(**limits)
     names = [Named(lab, text, resources) for text in texts]
-    service = Service(names, bounds, token, Log(lines.append))
+    service = Service(names, bounds, token, Log(lines.append), recorder)
     at = bound("127.0.0.1", 0)
     server = uvicorn.Server(config(service))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
