@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import re
 import warnings
 from typing import Any, ClassVar, Self
 
@@ -23,8 +24,11 @@ MOST_PIXELS = 40_000_000
 """Pixels of a file that is read; refused by its header."""
 LARGEST_SIDE = 8192
 """Pixels a side of a file that is read."""
+LIMIT = f"is too large: at most {MOST_PIXELS // 10**6} megapixels and {LARGEST_SIDE} a side"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """What is read. A closed list: an unknown decoder is a way in."""
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+"""Brands of the container that phones save photos in; read where its decoder is installed."""
 
 
 def _pillow() -> Any:
@@ -46,16 +50,14 @@ def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
     Image = _pillow()
     from PIL import UnidentifiedImageError
 
+    formats = _formats(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: our limit is lower, and an error
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=formats)
             width, height = image.size
             if width * height > MOST_PIXELS or max(width, height) > LARGEST_SIDE:
-                raise UserError(
-                    f"a picture of {width} x {height} pixels is too large: at most {MOST_PIXELS // 10**6} megapixels "
-                    f"and {LARGEST_SIDE} a side"
-                )
+                raise UserError(f"a picture of {width} x {height} pixels {LIMIT}")
             if size and image.format == "JPEG":
                 image.draft("RGB", (_draft(width, height, size)))
             image.load()
@@ -63,9 +65,29 @@ def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         raise
     except UnidentifiedImageError:
         raise UserError(f"not a picture that can be read; {', '.join(FORMATS)} can") from None
+    except Image.DecompressionBombError as error:  # by its header, before our own limit is asked
+        count = re.search(r"\d+", str(error))
+        raise UserError(f"a picture of {int(count[0]) if count else 0:,} pixels {LIMIT}") from None
     except Exception as error:  # a decoder may fail in any way on a broken file
         raise UserError(f"not a picture that can be read: {str(error) or type(error).__name__}") from error
     return np.asarray(_rgb(_upright(image)))
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """Pillow's names of the formats that the file may be of."""
+    if not data:
+        raise UserError("the file is empty")
+    if data[4:8] != b"ftyp":
+        return FORMATS
+    if data[8:12] not in HEIC:
+        kind = data[8:12].decode("ascii", "replace").strip()
+        raise UserError(f"a picture of the kind {kind!r} is not read; save it as JPEG or PNG")
+    try:
+        import pillow_heif
+    except ModuleNotFoundError as error:
+        raise UserError("a HEIC photo needs its decoder: pip install 'daybreak[heic]', or save it as JPEG") from error
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def _draft(width: int, height: int, size: int) -> tuple[int, int]:

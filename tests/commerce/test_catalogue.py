@@ -52,6 +52,24 @@ def test_a_search_gives_exactly_the_best_that_pass_the_filter(tmp_path, where, p
     assert ids(batch[1]) == brute(every, {s: -q for s, q in query.items()}, weights, passing, 7)
 
 
+def test_what_is_not_known_of_an_item_is_a_filter_too(tmp_path):
+    catalogue = Catalogue.create(tmp_path / "c", "m", {"product": 16})
+    known = [
+        {"category": "dress", "tags": {"colour": ("red",)}},
+        {"category": "dress"},
+        {"tags": {"colour": ("blue",)}},
+    ]
+    with catalogue.writing() as writer:
+        writer.add([Row(id=f"i{n}", **fields) for n, fields in enumerate(known)], {"product": unit(3, 16, 1)})
+    found = [
+        {hit.row.id for hit in catalogue.search({"product": unit(1, 16, 2)[0]}, where=where)}
+        for where in (
+            Where(category="unknown"), Where(tags={"colour": "unknown"}), Where(tags={"colour": ("unknown", "red")})
+        )
+    ]  # fmt: skip
+    assert found == [{"i2"}, {"i1"}, {"i0", "i1"}]
+
+
 def test_the_weight_of_colour_is_chosen_at_query_time(tmp_path):
     catalogue, every = filled(tmp_path / "c")
     query = {"product": every["product"][4], "colour": every["colour"][9]}

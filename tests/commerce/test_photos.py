@@ -1,6 +1,9 @@
 """Photos: files of every kind become upright pixels or a clear refusal; views are functions of their draw."""
 
 import io
+import struct
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -69,6 +72,29 @@ def test_what_is_no_picture_or_is_cut_or_too_large_is_refused():
         decode(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="too large"):
         decode(file(Pillow.new("1", (9000, 9000))))
+    with pytest.raises(UserError, match="the file is empty"):
+        decode(b"")
+
+
+def test_a_small_file_that_would_unpack_into_400_million_pixels_is_refused_by_its_header():
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    body = zlib.compress(bytes(2501 * 20_000), 9)
+    parts = [struct.pack(">I", len(x)) + t + x + struct.pack(">I", zlib.crc32(t + x))
+             for t, x in ((b"IHDR", head), (b"IDAT", body), (b"IEND", b""))]  # fmt: skip
+    with pytest.raises(UserError, match="400,000,000 pixels is too large: at most 40 megapixels"):
+        decode(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_a_phones_photo_is_read_with_its_decoder_and_says_what_is_missing_without(monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    data = file(Pillow.new("RGB", (64, 48), (200, 30, 40)), "HEIF")
+    assert decode(data).shape == (48, 64, 3)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UserError, match="its decoder"):
+        decode(data)
+    with pytest.raises(UserError, match="kind 'avif' is not read"):
+        decode(b"\0\0\0\x1cftypavif" + bytes(60))
 
 
 def test_a_picture_that_was_read_keeps_its_bytes():

@@ -159,3 +159,76 @@ def test_a_list_is_read_row_by_row_and_reaches_no_file_outside(tmp_path, shop):
     found = list(entries(shop_folder, shop.config.vocabulary))
     assert found[0].fields["price"] == 12.5
     assert isinstance(found[1], tuple)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "id,title\n1,a\n", "no column image or file; it has id, title"),
+        ("a.csv", "id,image\n", "has no rows"),
+        ("a.jsonl", "", "has no rows"),
+        ("a.csv", "id,image,title\n1,a.webp,빨간\n".encode("cp949"), "UTF-8"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused_as_a_whole(tmp_path, shop, name, text, said):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=said):
+        list(entries(tmp_path / name, shop.config.vocabulary))
+    with pytest.raises(UserError, match=said):
+        list(ingest(tmp_path / name))
+
+
+def test_a_list_may_stand_between_semicolons_and_an_id_counts_once(tmp_path, shop):
+    (tmp_path / "a.webp").write_bytes(next(drawn(1)).data)
+    (tmp_path / "items.csv").write_text("id;image;price\n1;a.webp;3\n1;a.webp;4\n2;b.webp;cheap\n")
+    taken = add(shop, Catalogue.create(tmp_path / "c", shop.fingerprint, shop.spaces),
+                entries(tmp_path / "items.csv", shop.config.vocabulary))  # fmt: skip
+    assert taken.added == 1
+    assert {reason for _, reason in taken.broken} == {
+        "the id is twice in the list; the first one was taken", "price 'cheap' is no number",
+    }  # fmt: skip
+    assert any("twice" in draft.reason for draft in ingest(tmp_path) if not hasattr(draft, "parts"))
+
+
+def test_a_kind_is_the_shops_word_or_sure_or_a_guess_or_unknown(shop):
+    flat = np.full(len(shop.config.vocabulary.flat), 0.01)
+    assert shop.category(flat, {}) == ""
+    flat[shop.config.vocabulary.columns["label", "skirt"]] = 0.6
+    assert shop.category(flat, {}) == "skirt?"
+    assert shop.category(flat, {"label": ("dress",)}) == "dress"
+
+
+def test_guesses_count_where_they_are_asked_for_and_are_told_where_not(shop, shelf):
+    entry = next(drawn(1))
+    for n, category in enumerate(("cape", "cape?", "cape?", "boa?")):
+        add(shop, shelf, iter([Entry(f"c{n}", entry.data, {"category": category})]))
+
+    def found(**asked):
+        return shop.similar_product(SimilarProduct(item=entry.id, k=9, **asked))
+
+    sure = found(category=("cape",))
+    assert {hit.id for hit in sure.hits} == {"c0"}
+    assert sure.notes[0] == "2 more are cape by a guess; guesses lets them count"
+    assert {hit.id for hit in found(category=("cape",), guesses=True).hits} == {"c0", "c1", "c2"}
+    with pytest.raises(UserError, match="no item is surely boa; 1 by a guess"):
+        found(category=("boa",))
+    assert {hit.id for hit in found(category=("boa",), guesses=True).hits} == {"c3"}
+
+
+def test_an_item_that_is_removed_between_search_and_reading_is_no_hit(shop, shelf, monkeypatch):
+    search = Catalogue.search
+
+    def removed_meanwhile(self, *args, **more):
+        hits = search(self, *args, **more)
+        with Catalogue.open(self.path).writing() as writer:
+            writer.remove([hits[0].row.id])
+        removed_meanwhile.gone = hits[0].row.id
+        return hits
+
+    monkeypatch.setattr(Catalogue, "search", removed_meanwhile)
+    found = shop.search(Search(text="skirt", k=30))
+    assert found.hits
+    assert removed_meanwhile.gone not in {hit.id for hit in found.hits}
+    found = shop.similar_product(SimilarProduct(item="drawing 3", k=5))
+    page = render(shop, shelf, [("q", None, found)], "t")
+    assert removed_meanwhile.gone in page, "what was found is shown, without a picture"

@@ -66,7 +66,7 @@ def render(shop: Shop, shelf: Catalogue, asked: Sequence[tuple[str, Image | None
     for name, picture, found in asked:
         hits: list[dict[str, Any]] = []
         for hit in found.hits:
-            small = thumb(shelf.path, shelf.get(hit.id))
+            small = thumb(shelf.path, shelf.get(hit.id)) if shelf.has(hit.id) else None  # removed meanwhile
             box = None
             if hit.box is not None:
                 left, top, right, bottom = hit.box

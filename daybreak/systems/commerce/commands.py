@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import chain, islice
 from pathlib import Path
 
 from daybreak.errors import UserError
@@ -20,19 +22,28 @@ def add(photos: Path, /, *, catalogue: Path = SHELF, model: str = "commerce") ->
     """Bring a shop's photos into a catalogue, which is made if it is not there. What is there already is left.
 
     Args:
-        photos: a folder with items.csv or items.jsonl, such a list itself, or a folder of pictures.
+        photos: a folder with items.csv or items.jsonl, such a list itself, a folder of pictures, or a picture.
         catalogue: the catalogue's folder.
         model: which weights look at them: a registered model, a run, or a folder.
     """
     shop = shop_of(model)
     if not photos.exists():
         raise UserError(f"{photos} does not exist")
+    found = entries(photos, shop.config.vocabulary)
+    first = list(islice(found, 1))  # a list that cannot be read makes no catalogue
     shelf = opened(catalogue, shop)
-    taken = bring(shop, shelf, entries(photos, shop.config.vocabulary), _told)
+    taken = bring(shop, shelf, chain(first, found), _told)
     for name, reason in taken.broken:
-        print(f"set aside: {name}: {reason}")
-    print(f"{taken.added} items added or changed, {taken.unchanged} left as they were, {len(taken.broken)} set aside")
-    print(f"{catalogue}: {len(shelf)} items")
+        print(f"set aside: {name}: {reason}", file=sys.stderr)
+    if taken.broken and not taken.added and not taken.unchanged:
+        raise UserError(f"{photos}: none of {len(taken.broken)} could be taken; the reasons stand above")
+    print(f"{taken.added} added or changed, {taken.unchanged} left as they were, {len(taken.broken)} set aside")
+    print(f"{catalogue}: {counted(len(shelf))}")
+
+
+def counted(items: int) -> str:
+    """ "1 item", "12 items"."""
+    return f"{items:,} item{'' if items == 1 else 's'}"
 
 
 def opened(catalogue: Path, shop: Shop) -> Catalogue:
@@ -53,7 +64,7 @@ def remove(*ids: str, catalogue: Path = SHELF) -> None:
         raise UserError("remove: no item is named")
     shelf = Catalogue.open(catalogue)
     with shelf.writing() as writer:
-        print(f"{writer.remove(ids)} items removed; {len(shelf)} are left")
+        print(f"{counted(writer.remove(ids))} removed, {len(shelf):,} left")
 
 
 def snapshot(name: str, /, *, catalogue: Path = SHELF) -> None:
@@ -65,7 +76,7 @@ def snapshot(name: str, /, *, catalogue: Path = SHELF) -> None:
     """
     shelf = Catalogue.open(catalogue)
     shelf.snapshot(name)
-    print(f"{name}: {len(shelf)} items; there are: {', '.join(shelf.snapshots())}")
+    print(f"{name}: {counted(len(shelf))}; there are: {', '.join(shelf.snapshots())}")
 
 
 def restore(name: str, /, *, catalogue: Path = SHELF) -> None:
@@ -77,7 +88,7 @@ def restore(name: str, /, *, catalogue: Path = SHELF) -> None:
     """
     shelf = Catalogue.open(catalogue)
     shelf.restore(name)
-    print(f"{name}: {len(shelf)} items")
+    print(f"{name}: {counted(len(shelf))}")
 
 
 def compact(*, catalogue: Path = SHELF) -> None:
@@ -103,7 +114,7 @@ def check(*, catalogue: Path = SHELF) -> None:
     wrong = shelf.verify()
     if wrong:
         raise UserError(f"{catalogue}: {len(wrong)} faults; {'; '.join(wrong[:3])}")
-    print(f"{catalogue}: {len(shelf)} items of {shelf.model}: whole")
+    print(f"{catalogue}: {counted(len(shelf))} of {shelf.model}: whole")
 
 
 def reembed(photos: Path, /, *, catalogue: Path = SHELF, model: str = "commerce") -> None:
@@ -117,7 +128,7 @@ def reembed(photos: Path, /, *, catalogue: Path = SHELF, model: str = "commerce"
     shop = shop_of(model)
     shelf = Catalogue.open(catalogue)
     done = embed_anew(shop, shelf, photos)
-    print(f"{done} items looked at; {catalogue} has the vectors of {shop.fingerprint}")
+    print(f"{counted(done)} looked at; {catalogue} has the vectors of {shop.fingerprint}")
 
 
 def shop_of(model: str) -> Shop:
@@ -126,7 +137,5 @@ def shop_of(model: str) -> Shop:
 
 
 def _told(taken: Taken) -> None:
-    import sys
-
     if sys.stderr.isatty():
         print(f"\r{taken.added + taken.unchanged} items", end="", file=sys.stderr)

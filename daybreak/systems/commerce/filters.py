@@ -11,7 +11,10 @@ from daybreak.errors import UserError
 from daybreak.lab.model import Request
 
 if TYPE_CHECKING:
-    from daybreak.systems.commerce.catalogue import Where
+    from daybreak.systems.commerce.catalogue import Catalogue, Where
+
+GUESS = "?"
+"""The end of a category that is a guess."""
 
 
 class Filtered(Request):
@@ -20,7 +23,7 @@ class Filtered(Request):
     k: int = Field(10, ge=1, le=1000)
     """Most hits."""
     where: tuple[str, ...] = ()
-    """Filters by tags of the catalogue, as colour=red; values of one group are alternatives."""
+    """Filters by tags of the catalogue, as colour=red or colour=unknown; values of one group are alternatives."""
     lowest: float | None = None
     """Least price."""
     highest: float | None = None
@@ -50,4 +53,27 @@ class Asked(Filtered):
     """Filters, the items' categories among them."""
 
     category: tuple[str, ...] = ()
-    """Any of these categories of the catalogue."""
+    """Any of these categories of the catalogue; "unknown": items without one."""
+    guesses: bool = False
+    """Let an item count by a category that is a guess, as "dress?": likelier than not, but less sure than promised."""
+
+    def among(self, catalogue: Catalogue) -> tuple[Where, list[str]]:
+        """The filters as this catalogue takes them, with guesses where they count, and what to say of those left out.
+
+        Raises `UserError` for a category that only guesses have, where they do not count.
+        """
+        codes, numbers = catalogue.view().category
+        living = codes[catalogue.view().live]
+        wanted, notes = list(self.category), []
+        for word in self.category:
+            guess = f"{word}{GUESS}"
+            count = int((living == numbers[guess]).sum()) if guess in numbers else 0
+            if self.guesses:
+                wanted += [guess] if count else []
+                if count and word not in numbers:
+                    wanted.remove(word)
+            elif count and word in numbers:
+                notes.append(f"{count} more {'is' if count == 1 else 'are'} {word} by a guess; guesses lets them count")
+            elif count:
+                raise UserError(f"no item is surely {word}; {count} by a guess, which guesses lets count")
+        return self.conditions(wanted), notes

@@ -15,14 +15,19 @@ from daybreak.errors import UserError
 from daybreak.lab.model import Model, Request, Response, action
 from daybreak.media.image import Image, letterbox
 from daybreak.systems.commerce.calibrate import Calibration, probabilities, said
-from daybreak.systems.commerce.filters import Asked
+from daybreak.systems.commerce.catalogue import Catalogue
+from daybreak.systems.commerce.catalogue.rows import Hits
+from daybreak.systems.commerce.catalogue.store import fewer
+from daybreak.systems.commerce.filters import GUESS, Asked
 from daybreak.systems.commerce.net import COLOUR_WEIGHT, SPACES, NetConfig, Seen, ShopNet, folded
 from daybreak.systems.commerce.tags import Vocabulary
 
 if TYPE_CHECKING:
     from daybreak.lab.program import Page, Program, Run
-    from daybreak.systems.commerce.catalogue import Catalogue, Hits, Row
+    from daybreak.systems.commerce.catalogue import Catalogue, Hits
 
+LIKELY = 0.5
+"""Probability from which an item's kind is told as a guess, where it is not sure."""
 LEAST = 0.1
 """Probability that each wanted tag must have for an item to be an answer to words."""
 
@@ -99,6 +104,7 @@ class Found(BaseModel):
     shared: tuple[str, ...]
     """Tags that the query has too, as "colour.red"."""
     category: str
+    """What the shop said it is, or the network where it is sure; "dress?" where it guesses, empty where it cannot."""
     tags: dict[str, tuple[str, ...]]
     title: str
     price: float | None
@@ -222,11 +228,11 @@ class Shop(Model):
     @action
     def similar_image(self, request: SimilarImage) -> Findings:
         """Find the same picture again: cropped, recoloured, in a screenshot."""
+        catalogue = self._open()
         seen = self.see([request.image])
-        query = {"instance": seen.instance[0].numpy()}
-        return self._found(
-            self._open().search(query, where=request.conditions(request.category), k=request.k), self._read(seen)
-        )
+        where, notes = request.among(catalogue)
+        hits = catalogue.search({"instance": seen.instance[0].numpy()}, where=where, k=request.k)
+        return self._found(hits, self._read(seen), notes)
 
     @action
     def similar_product(self, request: SimilarProduct) -> Findings:
@@ -244,8 +250,8 @@ class Shop(Model):
         if not request.colour_weight:
             del query["colour"], weights["colour"]
         exclude = [request.item] if request.item else []
-        hits = catalogue.search(query, weights, request.conditions(request.category), request.k, exclude)
-        return self._found(hits, own)
+        where, notes = request.among(catalogue)
+        return self._found(catalogue.search(query, weights, where, request.k, exclude), own, notes)
 
     @action
     def search(self, request: Search) -> Findings:
@@ -256,7 +262,6 @@ class Shop(Model):
             low = [p for p in (wanted.lowest, request.lowest) if p is not None]
             high = [p for p in (wanted.highest, request.highest) if p is not None]
             request = request.model_copy(update={"lowest": max(low, default=None), "highest": min(high, default=None)})
-        notes = [f"{word!r} was read as {near!r}" for word, near in wanted.read_as.items()]
         if not wanted.tags:
             told = "; ".join(f"{word!r}: {near}" for word, near in wanted.unknown.items())
             raise UserError(f"no word of {request.text!r} is a tag of this shop{'; ' + told if told else ''}")
@@ -265,13 +270,17 @@ class Shop(Model):
             for value in values:
                 query[0, vocabulary.columns[group, value]] = 1 / len(values)
         vector = self.tag_vectors(query, only=tuple(wanted.tags))[0]
-        hits = catalogue.search({"tags": vector}, where=request.conditions(request.category), k=3 * request.k)
-        rows = [hit.row.id for hit in hits if self._has(catalogue, hit.row, wanted.tags)]
-        if len(rows) < len(hits):
+        where, notes = request.among(catalogue)
+        notes += [f"{word!r} was read as {near!r}" for word, near in wanted.read_as.items()]
+        hits = catalogue.search({"tags": vector}, where=where, k=3 * request.k)
+        kept = self._sure_of(catalogue, hits, wanted.tags)
+        if len(kept) < min(request.k, len(hits)):
             notes.append(f"items are left out of which a wanted tag is less than {LEAST:.0%} sure")
-        found = self._found(hits, wanted.tags, notes, wanted.unknown)
-        kept = tuple(hit for hit in found.hits if hit.id in set(rows))[: request.k]
-        return found.model_copy(update={"hits": kept})
+            kept.note = ""
+        elif hits:
+            kept.note = fewer(len(kept), request.k, where)
+        del kept[request.k :]
+        return self._found(kept, wanted.tags, notes, wanted.unknown)
 
     @action
     def duplicates(self, request: Duplicates) -> Copies:
@@ -292,11 +301,18 @@ class Shop(Model):
         sure = self.said(self.probabilities(seen)[0])
         return {group: tuple(values) for group, values in sure.items() if values}
 
-    def _has(self, catalogue: Catalogue, row: Row, tags: Mapping[str, Sequence[str]]) -> bool:
-        """Whether an item has each wanted tag, or probably has it."""
-        vector = catalogue.vectors(row.id)["tags"].astype(np.float64) ** 2 * len(self.config.vocabulary.groups)
+    def _sure_of(self, catalogue: Catalogue, hits: Hits, tags: Mapping[str, Sequence[str]]) -> Hits:
+        """The hits that have each wanted tag, or may well have it. One that was removed meanwhile is none."""
+        view = catalogue.view()
+        at = view.find([hit.row.id for hit in hits])
+        share = view.vectors(at[at >= 0], "tags").astype(np.float64) ** 2 * len(self.config.vocabulary.groups)
         columns = self.config.vocabulary.columns
-        return all(sum(vector[columns[group, value]] for value in values) >= LEAST for group, values in tags.items())
+        sure = np.zeros(len(hits), bool)
+        sure[at >= 0] = np.all(
+            [share[:, [columns[group, value] for value in values]].sum(1) >= LEAST for group, values in tags.items()], 0
+        )
+        kept = [hit for hit, fine in zip(hits, sure.tolist(), strict=True) if fine]
+        return Hits(kept, plan=hits.plan, note=hits.note, trail=hits.trail)
 
     def _found(
         self,
@@ -345,6 +361,15 @@ class Shop(Model):
     def said(self, probability: np.ndarray) -> dict[str, dict[str, float]]:
         """The tags that are sure enough, by group, with their probability."""
         return said(probability, self.config.vocabulary, self.config.calibration)
+
+    def category(self, probability: np.ndarray, tags: Mapping[str, Sequence[str]]) -> str:
+        """An item's kind by its tags; the likeliest with a question mark where they have none; empty: unknown."""
+        if known := tags.get(self.kind):
+            return str(known[0])
+        span = self.config.vocabulary.span(self.kind)
+        best = int(probability[span].argmax())
+        value = str(self.config.vocabulary.flat[span.start + best][1])
+        return f"{value}{GUESS}" if probability[span][best] >= LIKELY else ""
 
     def with_tags(self, probability: np.ndarray, known: Mapping[str, Sequence[str]]) -> np.ndarray:
         """Probabilities in which what a shop says itself is certain."""

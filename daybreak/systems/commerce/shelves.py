@@ -59,13 +59,13 @@ class Entry:
 
 
 def entries(path: Path, vocabulary: Vocabulary) -> Iterator[Entry | tuple[str, str]]:
-    """What a list, or a folder of pictures, holds; for what cannot be read, its name and the reason."""
-    listing = table.find(path)
+    """What a list, a folder of pictures or one picture holds; for what cannot be read, its name and the reason."""
+    listing = None if path.suffix.lower() in SUFFIXES else table.find(path)
     if listing is None:
         yield from _pictures(path, vocabulary)
         return
     root = listing.parent.resolve()
-    for number, row in enumerate(table.rows(listing), 1):
+    for number, row in enumerate(table.rows(listing, table.PHOTO), 1):
         if not isinstance(row, dict):
             yield row.name, row.reason
             continue
@@ -86,18 +86,16 @@ def entries(path: Path, vocabulary: Vocabulary) -> Iterator[Entry | tuple[str, s
 
 
 def _pictures(path: Path, vocabulary: Vocabulary) -> Iterator[Entry | tuple[str, str]]:
-    """A folder's pictures; the name of the folder that holds one is its tag where the vocabulary knows it."""
-    if not path.is_dir():
-        raise UserError(f"{path} is no folder of photos and no list of items")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    """A picture, or a folder's; the name of the folder that holds one is its tag where the vocabulary knows it."""
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
     if not files:
         raise UserError(f"{path} holds no items.csv, items.jsonl and no pictures ({', '.join(SUFFIXES)})")
     for file in files:
-        name = file.relative_to(path).as_posix()
+        name = file.relative_to(path if path.is_dir() else path.parent).as_posix()
         if file.stat().st_size > Image.largest:
             yield name, f"{file.stat().st_size / 2**20:.0f} MiB; at most {Image.largest >> 20} MiB can be read"
             continue
-        tags = vocabulary.parse(file.parent.name).tags if file.parent != path else {}
+        tags = vocabulary.parse(file.parent.name).tags if path not in (file, file.parent) else {}
         try:
             yield Entry(name, file.read_bytes(), {"image": name, "tags": {k: v[:1] for k, v in tags.items()}})
         except OSError as error:
@@ -144,7 +142,7 @@ def _groups(found: Iterator[Entry | tuple[str, str]], taken: Taken) -> Iterator[
             taken.broken.append(entry)
             continue
         if entry.id in seen:
-            taken.broken.append((entry.id, "the id is twice in the list; the first one was taken"))
+            taken.broken.append((entry.id, table.TWICE))
             continue
         seen.add(entry.id)
         group.append(entry)
@@ -226,7 +224,7 @@ def look(shop: Shop, group: Sequence[Entry]) -> Looked:
         known = {group: values for group, values in entry.fields.get("tags", {}).items() if values}
         sure = {group: tuple(values) for group, values in shop.said(probability[n]).items() if values}
         tags = {**sure, **known}
-        category = str(entry.fields.get("category", "")) or next(iter(tags.get(shop.kind, ())), "")
+        category = str(entry.fields.get("category", "")) or shop.category(probability[n], tags)
         fields = {**entry.fields, "tags": tags, "category": category}
         box = box_of(seen.box[n].tolist(), *one.size)
         rows.append(Row(id=entry.id, digest=digest_of(entry.data), dhash=one.hash, box=box, **fields))

@@ -14,6 +14,8 @@ from daybreak.errors import UserError
 
 LONGEST_ID = 512
 """Characters of an id."""
+UNKNOWN = "unknown"
+"""What a filter calls the category, or the tag of a group, of an item that has none."""
 DHASH_DIGITS = 64
 """Hex digits of a row's difference hash: 256 bits."""
 
@@ -120,9 +122,9 @@ class Where:
     """Conditions, all of which must hold. An empty condition asks for nothing; a plain word stands for one value."""
 
     category: Words = ()
-    """Any of these."""
+    """Any of these; "unknown": an item without one."""
     tags: Mapping[str, Words] = field(default_factory=dict)
-    """For each group, any of these values."""
+    """For each group, any of these values; "unknown": an item with none of the group."""
     price: tuple[float | None, float | None] | None = None
     """Lowest and highest price, both included; None is no bound. An item without a price does not pass."""
     group: Words = ()

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt64
 
 from daybreak.errors import UserError, nearest
 from daybreak.systems.commerce.catalogue.manifest import MANIFEST, SEGMENTS, Manifest, read
-from daybreak.systems.commerce.catalogue.rows import Row, Trail, Where
+from daybreak.systems.commerce.catalogue.rows import UNKNOWN, Row, Trail, Where
 from daybreak.systems.commerce.catalogue.segment import Segment, keys_of
 
 KEPT = 8
@@ -153,7 +153,7 @@ class View:
         codes = [np.empty(0, np.int32)]
         for segment in self.segments:
             words = segment.vocabulary[name]
-            mine = np.array([places.setdefault(word, len(places)) for word in words], np.int32)
+            mine = np.array([places.setdefault(word or UNKNOWN, len(places)) for word in words], np.int32)
             codes.append(mine[getattr(segment, name)])
         return np.concatenate(codes), places
 
@@ -221,7 +221,7 @@ class View:
         wanted = [("category", word) for word in where.category] + [("group", word) for word in where.group]
         for group, values in where.tags.items():
             wanted += [("tag group", group)] if group not in self.tags else [(f"{group} tag", word) for word in values]
-        known = {kind: set(self.names(kind)) for kind, _ in wanted}
+        known = {kind: {*self.names(kind), *([UNKNOWN] if kind.endswith(" tag") else ())} for kind, _ in wanted}
         missing = [(kind, word) for kind, word in wanted if word not in known[kind]]
         return missing + [("id", name) for name, at in zip(where.ids, self.find(where.ids), strict=True) if at < 0]
 
@@ -283,6 +283,8 @@ class View:
         for value in values:
             if (place := places.get((group, value))) is not None:
                 mask[rows[begins[place] : begins[place + 1]]] = True
+            elif value == UNKNOWN:
+                mask |= ~self._tagged(group, [other for of, other in places if of == group])
         return mask
 
 

@@ -10,7 +10,8 @@ from daybreak.lab.lake import Broken, Draft
 from daybreak.media.image import Image
 from daybreak.systems.commerce.tags import Vocabulary
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl")
+"""Files that are taken for photos. What of them cannot be read is set aside with its reason, not passed over."""
 
 
 def ingest(path: Path, vocabulary: Vocabulary) -> Iterator[Draft | Broken]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from daybreak.errors import UserError
 from daybreak.lab.lake import Broken, Draft
@@ -25,6 +25,9 @@ SPLITS: Mapping[str, Split] = {
     "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
 }  # fmt: skip
 GROUPS = ("sender", "shop", "group")
+PHOTO = ("image", "file")
+"""The column that names an item's photo."""
+TWICE = "the id is twice in the list; the first one was taken"
 
 
 def find(path: Path) -> Path | None:
@@ -36,38 +39,73 @@ def find(path: Path) -> Path | None:
     return next((path / name for name in NAMES if (path / name).is_file()), None)
 
 
-def rows(path: Path) -> Iterator[dict[str, Any] | Broken]:
-    """The list's rows, with the values that are empty left out."""
+def rows(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, Any] | Broken]:
+    """The list's rows, with the values that are empty left out.
+
+    Columns of a CSV stand between commas, semicolons or tabs, whichever its first line has most of. Raises `UserError`
+    for a list that is not UTF-8, has no rows, or, a CSV, has none of the `columns`.
+    """
     try:
+        _check_letters(path)
         with open(path, newline="", encoding="utf-8-sig") as file:
-            if path.suffix == ".csv":
-                for row in csv.DictReader(file):
-                    yield {k: v for k, v in row.items() if k is not None and v not in ("", None)}
-                return
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    found = json.loads(line)
-                except ValueError as error:
-                    yield Broken(f"{path.name}:{number}", f"not JSON: {error}")
-                    continue
-                if not isinstance(found, dict):
-                    yield Broken(f"{path.name}:{number}", f"a row is an object, not {type(found).__name__}")
-                    continue
-                yield {k: v for k, v in found.items() if v not in ("", None)}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            found = False
+            for row in _table(path, file, columns) if path.suffix == ".csv" else _objects(path, file):
+                found = True
+                yield row
+    except (OSError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    if not found:
+        raise UserError(f"{path} has no rows")
+
+
+def _check_letters(path: Path) -> None:
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}: line {number} is not UTF-8; save the list as CSV UTF-8") from error
+
+
+def _table(path: Path, file: TextIO, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    first = file.readline()
+    file.seek(0)
+    reader = csv.DictReader(file, delimiter=max(",;\t", key=first.count))
+    found = list(reader.fieldnames or ())
+    if found and columns and not set(columns) & set(found):
+        raise UserError(f"{path} has no column {' or '.join(columns)}; it has {', '.join(found)}")
+    for row in reader:
+        yield {k: v for k, v in row.items() if k is not None and v not in ("", None)}
+
+
+def _objects(path: Path, file: TextIO) -> Iterator[dict[str, Any] | Broken]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            yield Broken(f"{path.name}:{number}", f"not JSON: {error}")
+            continue
+        if not isinstance(found, dict):
+            yield Broken(f"{path.name}:{number}", f"a row is an object, not {type(found).__name__}")
+            continue
+        yield {k: v for k, v in found.items() if v not in ("", None)}
 
 
 def ingest(path: Path, vocabulary: Vocabulary) -> Iterator[Draft | Broken]:
     """A draft for each row whose photo can be read."""
     root = path.parent.resolve()
-    for number, row in enumerate(rows(path), 1):
+    seen: set[str] = set()
+    for number, row in enumerate(rows(path, PHOTO), 1):
         if isinstance(row, Broken):
             yield row
             continue
         name = str(row.get("id", f"{path.name}:{number}"))
+        if name in seen:
+            yield Broken(name, TWICE)
+            continue
+        seen.add(name)
         try:
             yield _draft(row, name, root, vocabulary)
         except UserError as error:
@@ -102,7 +140,9 @@ def read_image(root: Path, image: str) -> bytes:
             if file.stat().st_size > Image.largest:
                 raise UserError(f"{image} has {file.stat().st_size / 2**20:.0f} MiB; at most {Image.largest >> 20}")
             return file.read_bytes()
-    raise UserError(f"{image} is not beside the list, or outside its folder")
+    if not any((base / image).resolve().is_relative_to(root) for base in (root, root.parent)):
+        raise UserError(f"{image} is outside the folder of the list")
+    raise UserError(f"{image} is not there: paths start from the folder of the list")
 
 
 def tags_of(row: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[dict[str, tuple[str, ...]], list[str]]:
