@@ -15,5 +15,6 @@ system = System(
     commands={
         "envs": "daybreak.systems.rl.commands:envs",
         "verify": "daybreak.systems.rl.verify:verify",
+        "watch": "daybreak.systems.rl.live:watch",
     },
 )
