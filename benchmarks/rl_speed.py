@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from rows import Bar, PartError, Row, in_turn, main, medians, once, say, scratch
+from rows import Bar, PartError, Row, in_turn, main, medians, once, say
 
 JORLDY = {"dqn": 391.0, "per32": 0.87, "per256": 5.98, "muzero": 52.5, "sac": 23.0}
 """Recorded on a machine like this one; JORLDY does not run beside current packages in whole."""
@@ -147,42 +146,6 @@ def muzero(batch: int) -> Iterator[float]:
             yield 1000 * (time.process_time() - began) / (4 * batch)
 
 
-def checkpoints(folder: str, rows: int) -> Iterator[dict[str, float]]:
-    """A replay of a million frames of 84 x 84: seconds and MB of its first checkpoint, and of one with 1 % more."""
-    import numpy as np
-
-    from daybreak.systems.rl.spec import Space, Spec
-    from daybreak.systems.rl.store import Block, Ring
-
-    spec = Spec(name="frames", action=Space.discrete(4), image=(1, 84, 84), stack=4)
-    ring = Ring(spec, 1, 8, rows, 4, spill=True)
-
-    def play(times: int) -> None:
-        shape = (times, 1, 8)
-        columns = {
-            "image": np.random.default_rng(0).integers(255, size=(*shape, 1, 84, 84), dtype=np.uint8),
-            "action": np.zeros(shape, np.int64), "reward": np.zeros(shape, np.float32),
-            "terminated": np.zeros(shape, bool), "truncated": np.zeros(shape, bool),
-        }  # fmt: skip
-        ring.add(Block(columns))
-
-    def kept(name: str, last: Path | None) -> tuple[float, float, Path]:
-        path = Path(folder) / name
-        path.mkdir()
-        began = time.perf_counter()
-        ring.write(path, last)
-        took = time.perf_counter() - began
-        files = [file.stat() for file in path.iterdir()]
-        return took, sum(stat.st_size for stat in files if stat.st_nlink == 1) / 2**20, path
-
-    for _ in range(rows // 8 // 512):
-        play(512)
-    first = kept("first", None)
-    play(rows // 800)
-    second = kept("second", first[2])
-    yield {"first_s": first[0], "first_mb": first[1], "second_s": second[0], "second_mb": second[1]}
-
-
 def measure(quick: bool) -> Iterator[Row]:
     """The rows."""
     rounds = 1 if quick else 5
@@ -214,17 +177,8 @@ def measure(quick: bool) -> Iterator[Row]:
                   "JORLDY, recorded", JORLDY["muzero"])  # fmt: skip
     except PartError as error:
         say(f"MuZero was not run: {error}")
-    with scratch() as folder:
-        count = 40_000 if quick else 1_000_000
-        found = once("checkpoints", str(folder), count)
-    what = f"a checkpoint of {count:,} frames of 84 x 84 after 1 % more"
-    yield Row(
-        f"{what}, new MB", "MB", found["second_mb"], Bar("ratio", "<=", 0.05), "the first one's", found["first_mb"]
-    )
-    yield Row(f"{what}, wall", "s", found["second_s"], Bar("ratio", "<=", 0.05), "the first one's", found["first_s"])
 
 
 if __name__ == "__main__":
-    parts = {"ppo": ppo, "dqn": dqn, "sac": sac, "atari": atari, "replay": replay, "muzero": muzero,
-             "checkpoints": checkpoints}  # fmt: skip
+    parts = {"ppo": ppo, "dqn": dqn, "sac": sac, "atari": atari, "replay": replay, "muzero": muzero}
     main(measure, parts, ["stable_baselines3", "gymnasium", "ale_py"])  # type: ignore[arg-type]
