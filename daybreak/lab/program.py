@@ -52,6 +52,8 @@ class Program:
     """Input -> output that it is in the next call: streaming state, a cache."""
     about: str = ""
     """One line for who calls it outside of Python."""
+    static: Program | None = None
+    """The same where no length may vary (LiteRT). Without it each axis of `dynamic` is fixed at 1."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Page:
 
 
 @contextlib.contextmanager
-def browser(profile: Path) -> Iterator[Page]:
+def browser(profile: Path, *flags: str) -> Iterator[Page]:
     """Start Chromium with an empty profile and give one tab."""
     assert CHROMIUM
     to_read, to_write = os.pipe()
@@ -93,7 +93,7 @@ def browser(profile: Path) -> Iterator[Page]:
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
         "--autoplay-policy=no-user-gesture-required", "--mute-audio", "--remote-debugging-pipe",
-        f"--user-data-dir={profile}",
+        f"--user-data-dir={profile}", *flags,
     ]  # fmt: skip
     process = subprocess.Popen(
         command, preexec_fn=place, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

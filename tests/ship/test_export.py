@@ -31,8 +31,9 @@ from daybreak.lab.registry import Place
 from daybreak.lab.ship import export as room
 from daybreak.lab.ship.export import environment, publish
 from daybreak.lab.ship.export.parity import compared
-from daybreak.lab.ship.export.session import Session
+from daybreak.lab.ship.export.session import Lacking, Session, convert
 from daybreak.lab.ship.export.trace import fixed, real, trace
+from daybreak.lab.ship.export.workers import common
 from daybreak.lab.train import train
 
 
@@ -211,6 +212,56 @@ def test_an_environment_that_cannot_be_made_says_what_failed_and_how_to_go_on(tm
     assert not environment.folder(wanted).exists()
 
 
+@pytest.mark.parametrize(
+    ("full", "line"),
+    [
+        (True, r"cannot be made in .*No space left"),
+        (False, r"cannot be made: torch: ModuleNotFoundError: No module named 'torch'; go on without it: leave litert"),
+    ],
+    ids=["disk", "torch"],
+)
+def test_an_environment_that_is_not_whole_is_not_used(tmp_path, monkeypatch, full, line):
+    monkeypatch.setenv(environment.CACHE, str(tmp_path))
+
+    def create(place, with_pip):
+        if full:
+            raise OSError("No space left on device")
+        (place / "bin").mkdir(parents=True)
+        (place / "bin" / "python").write_text(
+            '#!/bin/sh\ncase "$*" in *pip*) exit 0; esac\n'
+            "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1\n"
+        )
+        (place / "bin" / "python").chmod(0o755)
+
+    monkeypatch.setattr(environment.venv, "create", create)
+    wanted = environment.target("litert")
+    with pytest.raises(UserError, match=line):
+        environment.python(wanted, lambda line: None)
+    assert not (environment.folder(wanted) / "whole").exists()
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+@pytest.mark.parametrize("operator", ["aten::special_bessel_j0.out", "prims.bessel_j0"])
+def test_an_operator_that_a_target_lacks_is_named_with_its_module_and_what_to_do(tmp_path, operator):
+    traced = torch.export.export(nn.Sequential(nn.ReLU(), nn.Sequential(Odd())), (torch.zeros(2),), strict=False)
+    where = common.whereabouts(operator, {"predict": traced})
+    assert where == "program predict, module 1.0 (Odd)"
+    assert common.whereabouts("aten.nothing", {"predict": traced}) == "program predict"
+    told = json.dumps({"lacking": {"operator": operator, "where": where}})
+    (tmp_path / "python").write_text(f"#!/bin/sh\necho '{told}'\n")
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(Lacking) as error:
+        convert("onnx", tmp_path / "python", {})
+    assert str(error.value) == (
+        f"onnx lacks the operator {operator} (in program predict, module 1.0 (Odd)): write that part of the module "
+        "with other operators, or leave onnx out of --to"
+    )
+
+
 def test_every_target_has_a_converter_and_pins():
     for name, wanted in environment.TARGETS.items():
         assert room.TARGETS[name] is wanted
@@ -249,6 +300,7 @@ def test_where_a_target_has_no_varying_axes_they_are_one_long_or_it_says_which_c
     with pytest.raises(UserError, match=r"litert has no axes .* x of program 'p' has one \(time, 2 to 50\)"):
         fixed("p", one, "litert")
     one = replace(one, dynamic={"x": {1: Axis("time", 1, 50)}})
+    assert fixed("p", replace(one, static=program_of([5])), "litert").example["x"].shape == (1, 3)
     static = fixed("p", one, "litert")
     assert (static.example["x"].shape, static.dynamic) == ((1, 1), {})
     found = real("p", static, Snapshot.none(lab, "toy"), ("test",))

@@ -101,6 +101,19 @@ def test_a_page_answers_as_python_does_and_fetches_nothing(page, tmp_path):
         assert tab.complaints() == []
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize(
+    ("flag", "lacks"), [("--no-enable-sse4-1", "WebAssembly SIMD"), ("--jitless", "WebAssembly")], ids=["simd", "wasm"]
+)
+def test_a_browser_without_what_a_page_needs_is_told_so(page, tmp_path, flag, lacks):
+    _, made = page
+    with browser(tmp_path / "profile", f"--js-flags={flag}") as tab:
+        tab.open(made.path / "index.html")
+        assert tab.ask("daybreak.ready.then(() => 'ready', () => 'refused')") == "refused"
+        said = tab.ask("document.getElementById('state').textContent")
+        assert said.startswith(f"This page cannot run here: this browser has no {lacks}; Chrome 91")
+
+
 def test_a_page_is_one_file_a_little_larger_than_its_weights(page):
     _, made = page
     assert sorted(path.name for path in made.path.iterdir()) == ["index.html", "manifest.json"]

@@ -49,6 +49,24 @@ def test_prefill_and_steps_are_the_network(cut):
     assert keys.shape == values.shape == (2, 1, 2, net.keywords + 12, 16)
 
 
+@pytest.mark.parametrize("keywords", ["set", "sequence"])
+def test_where_no_length_may_vary_a_cache_of_fixed_room_says_the_same(keywords):
+    net = composer(keywords)
+    found = {name: program.static for name, program in music_programs(net).items()}
+    assert not any(program.dynamic for program in found.values())
+    said = torch.from_numpy(T.OFFSETS[None].astype(np.int64))
+    tokens, marks = torch.randint(0, T.STREAM, (1, 6)), torch.zeros(1, 6, 2, dtype=torch.int64)
+    want = net(said, tokens, marks)
+    logits, keys, values = found["prefill"].module(said, tokens[:, :1], marks[:, :1])
+    told = [logits]
+    for n in range(1, 6):
+        past = torch.tensor([net.keywords + n])
+        logits, keys, values = found["step"].module(tokens[:, n : n + 1], marks[:, n : n + 1], past, keys, values)
+        told.append(logits)
+    torch.testing.assert_close(torch.cat(told, 1), want, atol=1e-4, rtol=1e-4)
+    assert keys.shape == found["step"].example["keys"].shape
+
+
 def test_a_composer_through_its_programs_composes_the_same():
     net, row = composer(), T.row(role="main_melody", key="C major", metre="4/4", bars=2)
     rules = Rules(2, 4)

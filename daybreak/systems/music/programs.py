@@ -1,7 +1,8 @@
 """The composer's programs: the start of a stream, and its next tokens, with the cache as plain tensors.
 
 `prefill` reads keywords and what stands before; `step` goes on from its cache. Both give the logits of the token after
-each of theirs. They know the network; what may be said next is the grammar's business (`decode.Automaton`).
+each of theirs. Where no length may vary they read a token at a time, into a cache with room for a whole stream. They
+know the network; what may be said next is the grammar's business (`decode.Automaton`).
 """
 
 from __future__ import annotations
@@ -84,6 +85,49 @@ class Step(nn.Module):
         return net._head(hidden), torch.stack(after[0]), torch.stack(after[1])
 
 
+class RoomPrefill(nn.Module):
+    """The same with a cache that has room for a whole stream; what is not filled is zero."""
+
+    def __init__(self, net: Decoder) -> None:
+        super().__init__()
+        self.prefill, self.room = Prefill(net), net.keywords + net.config.context
+
+    def forward(
+        self, keywords: Int[Tensor, "batch fields"], tokens: Int[Tensor, "batch time"],
+        marks: Int[Tensor, "batch time 2"],
+    ) -> tuple[Float[Tensor, "batch time stream"], Kept, Kept]:  # fmt: skip
+        logits, keys, values = self.prefill(keywords, tokens, marks)
+        empty = keys.new_zeros(*keys.shape[:3], self.room - keys.shape[3], keys.shape[4])
+        return logits, torch.cat([keys, empty], 3), torch.cat([values, empty], 3)
+
+
+class RoomStep(nn.Module):
+    """The next token goes to the place `past` of a cache of fixed room, and sees those before it."""
+
+    def __init__(self, net: Decoder) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, tokens: Int[Tensor, "batch 1"], marks: Int[Tensor, "batch 1 2"], past: Int[Tensor, " 1"], keys: Kept,
+        values: Kept,
+    ) -> tuple[Float[Tensor, "batch 1 stream"], Kept, Kept]:  # fmt: skip
+        net = self.net
+        hidden = net._embedded(tokens, marks, None)
+        first = past if net.config.keywords == "sequence" else past - net.keywords + 1
+        places = torch.arange(keys.shape[3], device=tokens.device)
+        seen, here = places[None] <= past, (places == past)[:, None]
+        turn = net.cos[first], net.sin[first]
+        after = [], []  # type: tuple[list[Tensor], list[Tensor]]
+        for n, block in enumerate(net.blocks):
+            q, k, v = block.split(hidden, turn)  # type: ignore[operator]
+            k, v = torch.where(here, k, keys[n]), torch.where(here, v, values[n])
+            hidden = block.join(hidden, q, k, v, seen)  # type: ignore[operator]
+            after[0].append(k)
+            after[1].append(v)
+        return net._head(hidden), torch.stack(after[0]), torch.stack(after[1])
+
+
 def programs(net: Decoder) -> dict[str, Program]:
     """Both, for a network that is told marks, and one stream at a time."""
     config = net.config
@@ -92,12 +136,14 @@ def programs(net: Decoder) -> dict[str, Program]:
     cached = {3: Axis("past", net.keywords + 1, net.keywords + config.context - 1)}
     three = {"tokens": torch.zeros(1, 3, dtype=torch.int64), "marks": torch.zeros(1, 3, 2, dtype=torch.int64)}
     said = torch.from_numpy(T.OFFSETS[None].astype(np.int64))
+    static = static_programs(net)
     time, new = Axis("time", 1, config.context), Axis("new", 1, MOST_NEW)
     return {
         "prefill": Program(
             Prefill(net), {"keywords": said, **three}, ("logits", "keys_next", "values_next"), real_prefill,
             {"tokens": {1: time}, "marks": {1: time}},
             about="Keywords (with their offsets), the stream's first tokens and their marks; the cache begins.",
+            static=static["prefill"],
         ),
         "step": Program(
             Step(net), {**three, "keys": cache, "values": cache.clone()}, ("logits", "keys_next", "values_next"),
@@ -105,6 +151,26 @@ def programs(net: Decoder) -> dict[str, Program]:
             {"tokens": {1: new}, "marks": {1: new}, "keys": cached, "values": cached},
             carried={"keys": "keys_next", "values": "values_next"},
             about="The next tokens, their marks and the cache of all before them; the cache grows.",
+            static=static["step"],
+        ),
+    }  # fmt: skip
+
+
+def static_programs(net: Decoder) -> dict[str, Program]:
+    """Both without a length that varies: a token at a time, and room for a whole stream."""
+    config, outputs = net.config, ("logits", "keys_next", "values_next")
+    cache = torch.zeros(config.layers, 1, config.heads, net.keywords + config.context, config.width // config.heads)
+    one = {"tokens": torch.zeros(1, 1, dtype=torch.int64), "marks": torch.zeros(1, 1, 2, dtype=torch.int64)}
+    said, past = torch.from_numpy(T.OFFSETS[None].astype(np.int64)), torch.tensor([net.keywords + 1])
+    return {
+        "prefill": Program(
+            RoomPrefill(net), {"keywords": said, **one}, outputs, first_token,
+            about="Keywords (with their offsets), the stream's first token and its marks; the cache begins.",
+        ),
+        "step": Program(
+            RoomStep(net), {**one, "past": past, "keys": cache, "values": cache.clone()}, outputs,
+            lambda data, split: next_token(net, data, split), carried={"keys": "keys_next", "values": "values_next"},
+            about=f"The next token and its marks; past: how much of the cache is filled, {net.keywords + 1} at first.",
         ),
     }  # fmt: skip
 
@@ -153,6 +219,22 @@ def real_step(net: Decoder, data: Snapshot, split: Split) -> Iterator[Inputs]:
             _, keys, values = prefill(inputs["keywords"], tokens[:, :cut], marks[:, :cut])
         last = slice(cut, cut + new)
         yield {"tokens": tokens[:, last], "marks": marks[:, last], "keys": keys, "values": values}
+
+
+def first_token(data: Snapshot, split: Split) -> Iterator[Inputs]:
+    """Clips' keywords and first tokens."""
+    for given in real_prefill(data, split):
+        yield {"keywords": given["keywords"], "tokens": given["tokens"][:, :1], "marks": given["marks"][:, :1]}
+
+
+def next_token(net: Decoder, data: Snapshot, split: Split) -> Iterator[Inputs]:
+    """Clips in the midst of being composed, their cache with the room of a whole stream."""
+    room = net.keywords + net.config.context
+    for given in real_step(net, data, split):
+        past = given["keys"].shape[3]
+        keys, values = (nn.functional.pad(given[name], (0, 0, 0, room - past)) for name in ("keys", "values"))
+        one = {"tokens": given["tokens"][:, :1], "marks": given["marks"][:, :1]}
+        yield {**one, "past": torch.tensor([past]), "keys": keys, "values": values}
 
 
 def through(net: Decoder, run: Mapping[str, Run]) -> None:

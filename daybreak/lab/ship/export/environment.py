@@ -90,13 +90,14 @@ def _made(wanted: Target, say: Callable[[str], None]) -> Path:
             shutil.rmtree(place, ignore_errors=True)  # of a making that died; the lock says that no other is at work
             venv.create(place, with_pip=True)
             pins = PINS / f"{wanted.name}.txt"
-            command: list[str | Path] = [binary, "-m", "pip", "install", "-q", "--no-deps", "-r", pins]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                shutil.rmtree(place, ignore_errors=True)
-                raise UserError(
-                    f"the environment of {wanted.name} cannot be made: pip: {last_words(done.stderr)}; {without}"
-                )
+            install: list[str | Path] = [binary, "-m", "pip", "install", "-q", "-r", pins]
+            for what, command in (("pip", install), ("torch", [binary, "-c", "import torch"])):
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    shutil.rmtree(place, ignore_errors=True)
+                    raise UserError(
+                        f"the environment of {wanted.name} cannot be made: {what}: {last_words(done.stderr)}; {without}"
+                    )
             (place / "whole").touch()
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"the environment of {wanted.name} cannot be made in {place}: {error}; {without}") from error

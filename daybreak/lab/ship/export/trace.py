@@ -101,10 +101,12 @@ def trace(name: str, program: Program, folder: Path) -> Traced:
 
 
 def fixed(name: str, program: Program, what: str) -> Program:
-    """The program with every axis that varies fixed at 1, for a target that has none such.
+    """The program for a target that has no axes whose length varies: its own static one, else each fixed at 1.
 
     Raises `UserError` where an axis cannot be 1 long, as a cache that grows.
     """
+    if program.static is not None:
+        return program.static
 
     def cut(given: Inputs) -> Inputs:
         out = dict(given)
@@ -118,7 +120,7 @@ def fixed(name: str, program: Program, what: str) -> Program:
             if axis.low > 1:
                 raise UserError(
                     f"{what} has no axes whose length varies, and {key} of program {name!r} has one ({axis.name}, "
-                    f"{axis.low} to {axis.high}); leave {what} out of --to"
+                    f"{axis.low} to {axis.high}); give the program a `static` one, or leave {what} out of --to"
                 )
 
     def inputs(data: Snapshot, split: Split) -> Iterator[Inputs]:

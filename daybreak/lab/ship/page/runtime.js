@@ -58,10 +58,21 @@ const daybreak = (() => {
     return found;
   }
 
+  // A module with one function that gives a v128: it is valid where SIMD is.
+  const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 22, 1, 20, 0, 253, 12,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]);
+
+  /* What the page needs and this browser does not have, in words. */
+  function lacking() {
+    if (typeof WebAssembly !== "object") return "WebAssembly";
+    if (!WebAssembly.validate(SIMD)) return "WebAssembly SIMD";
+    return typeof DecompressionStream === "function" ? "" : "DecompressionStream";
+  }
+
   const sessions = {};
   async function start() {
-    if (typeof WebAssembly !== "object" || typeof DecompressionStream !== "function")
-      throw new Error("this browser has no WebAssembly or cannot unpack; a newer one can");
+    const lacks = lacking();
+    if (lacks) throw new Error(`this browser has no ${lacks}; Chrome 91, Firefox 113 and Safari 16.4 have, and newer ones`);
     const found = await files();
     const url = name => URL.createObjectURL(new Blob([found[name]], {type: "text/javascript"}));
     ort.env.wasm.numThreads = 1;

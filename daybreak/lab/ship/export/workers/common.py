@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +29,26 @@ class Lacking(Exception):
     def __init__(self, operator: str, where: str) -> None:
         super().__init__(operator)
         self.operator, self.where = operator, where
+
+
+def whereabouts(operator: str, traced: Mapping[str, Any]) -> str:
+    """The program and the module in which an operator stands; the programs' names where it is found in none.
+    `traced`: program -> exported program. What a converter names may be a part of what the model calls."""
+    for name, program in traced.items():
+        for graph in (program.graph, program.run_decompositions().graph):
+            for node in graph.nodes:
+                if node.op == "call_function" and _plain(operator) in _plain(str(node.target)):
+                    path, kind = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())[-1]
+                    path = str(path).removeprefix("L['self'].").removeprefix("module").strip(".")
+                    kind = str(kind).rsplit(".", 1)[-1].rstrip("'>")
+                    return f"program {name}" + (f", module {path} ({kind})" if path else "")
+    return "program " + " or ".join(traced)
+
+
+def _plain(operator: str) -> str:
+    """An operator's own name: of "aten::_fft_r2c.default" it is "_fft_r2c"."""
+    parts = operator.replace("::", ".").split(".")
+    return parts[1] if len(parts) > 1 and parts[0] in ("aten", "torch", "prims") else parts[-1]
 
 
 def main(convert: Callable[[dict[str, Any], Path], dict[str, Any]], load: Callable[[Path, str], Runner]) -> None:

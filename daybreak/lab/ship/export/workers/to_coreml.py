@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Lacking, Runner, main
+from common import Lacking, Runner, main, whereabouts
 
 
 def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -19,7 +19,8 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     half = ct.precision.FLOAT16 if job["precision"] == "fp16" else ct.precision.FLOAT32
     for name, about in job["programs"].items():
-        traced = torch.export.load(about["pt2"]).run_decompositions()
+        whole = torch.export.load(about["pt2"])
+        traced = whole.run_decompositions()
         try:
             made = ct.convert(
                 traced,
@@ -32,7 +33,8 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             if found := re.search(
                 r"Unsupported fx node \S+, kind ([\w.:]+)|op(?:erator)? '?([\w.:]+)'? not", str(error)
             ):
-                raise Lacking(found[1] or found[2], name) from error
+                operator = found[1] or found[2]
+                raise Lacking(operator, whereabouts(operator, {name: whole})) from error
             raise
         made.save(str(folder / f"{name}.mlpackage"))
     return {"versions": {"torch": torch.__version__, "coremltools": version("coremltools")}}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Lacking, Runner, arrays_of, main
+from common import Lacking, Runner, arrays_of, main, whereabouts
 from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
@@ -40,11 +40,23 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         made = edge.to_executorch()
     except Exception as error:
         if found := re.search(r"(?:Missing out variants: \{'|operator[: ]+)([\w.:]+)", str(error)):
-            raise Lacking(found[1], " or ".join(traced)) from error
+            raise Lacking(found[1], whereabouts(found[1], traced)) from error
         raise
+    for operator in without_kernel(made):
+        raise Lacking(operator, whereabouts(operator, traced))
     with open(folder / FILE, "wb") as file:
         made.write_to_file(file)
     return {"versions": {"torch": torch.__version__, "executorch": version("executorch")}}
+
+
+def without_kernel(made: Any) -> list[str]:
+    """Operators of the file for which the runtime has no kernel: it would refuse them when the file is loaded."""
+    from executorch.runtime import Runtime
+
+    known = Runtime.get().operator_registry.operator_names
+    wanted = {op.name + (f".{op.overload}" if op.overload else "") for plan in made.executorch_program.execution_plan
+              for op in plan.operators}  # fmt: skip
+    return sorted(wanted - set(known))
 
 
 def eight(traced: Any, about: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Lacking, Runner, main
+from common import Lacking, Runner, main, whereabouts
 
 FILE = "model.tflite"
 
@@ -20,17 +20,17 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     import litert_torch
 
     made: Any = litert_torch
-    for name, about in job["programs"].items():
-        traced = torch.export.load(about["pt2"])
-        module, (args, _) = traced.module(), traced.example_inputs
-        made = made.signature(name, module, args)
+    traced = {name: torch.export.load(about["pt2"]) for name, about in job["programs"].items()}
+    for name, one in traced.items():
+        args, _ = one.example_inputs
+        made = made.signature(name, one.module(), args)
     try:
         made.convert().export(str(folder / FILE))
     except Exception as error:
         if found := re.search(
             r"(?:[Ll]owering not found|not implemented|[Uu]nsupported op\w*)[^\w]*([\w.:]+)", str(error)
         ):
-            raise Lacking(found[1], " or ".join(job["programs"])) from error
+            raise Lacking(found[1], whereabouts(found[1], traced)) from error
         raise
     versions = {name: version(name) for name in ("torch", "litert-torch", "ai-edge-litert")}
     return {"versions": versions, "inputs": "args_N in order", "outputs": "output_N in order"}

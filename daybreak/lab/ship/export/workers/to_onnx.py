@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from common import Lacking, Runner, arrays_of, main
+from common import Lacking, Runner, arrays_of, main, whereabouts
 from onnx import TensorProto
 
 WEIGHTS = "weights.bin"
@@ -53,7 +53,7 @@ def exported(about: dict[str, Any], name: str) -> Any:
         )
     except Exception as error:
         if operator := _operator(error):
-            raise Lacking(operator, name) from error
+            raise Lacking(operator, whereabouts(operator, {name: traced})) from error
         raise
     assert made is not None
     graph = made.model_proto
