@@ -376,3 +376,11 @@ def test_the_snapshot_is_counted_once(in_service, monkeypatch):
     look(in_service, 7)
     monkeypatch.setattr(reference, "_counted", lambda *asked: pytest.fail("counted again"))
     look(in_service, 7)
+
+
+def test_a_few_requests_by_hand_are_no_first_week(in_service):
+    ask(in_service, 0, 1, visits=2)
+    ask(in_service, 10, 7)
+    assert reference.first_week(in_service, "toy-server@1", date(2026, 11, 2) + timedelta(days=16)) == []
+    found = reference.first_week(in_service, "toy-server@1", date(2026, 11, 2) + timedelta(days=17))
+    assert [day.day for day, _ in found] == [12, 13, 14, 15, 16, 17, 18]

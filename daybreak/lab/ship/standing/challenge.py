@@ -36,7 +36,7 @@ def champion(lab: Lab, model: str, recipe: str) -> tuple[Version, Run]:
         run = Run.find(lab, version.record["run"])
     except UserError:
         run = None
-    if run is None or run.info.created != version.record["created_run"]:
+    if run is None or run.info.created != version.record.get("created_run"):
         raise UserError(f"{gone}; a retraining derives from it: promote a version whose run is here")
     return version, run
 

@@ -109,8 +109,7 @@ class Look:
         self.lab, self.standing, self.order, self.now = lab, standing, order, now
         self.version, self.run = challenge.champion(lab, order.model, order.recipe)
         self.mine = standing.retrainings(order.id)
-        models = {one.id: one.model for one in standing.orders()}
-        self.others = [r for r in standing.retrainings() if models.get(r.order, order.model) == order.model]
+        self.others = _of_model(standing, order.model)
         self.due, self.said, self.cause = False, "", ""
         self.found: tuple[drift.Shift, ...] = ()
         at_work = [r for r in self.mine if r.state in OPEN]
@@ -275,11 +274,8 @@ def judge(lab: Lab, standing: Standing, order: Order, retraining: Retraining, ru
     except UserError as error:
         standing.set(retraining, state="undecided", run=run.id, said=f"it cannot be compared: {error}", ended=now)
         return
-    models = {one: standing.order(one).model for one in {r.order for r in standing.retrainings()}}
-    earlier = [
-        r.p for r in standing.retrainings()
-        if r.id != retraining.id and r.p is not None and r.against == holder.id and models[r.order] == order.model
-    ]  # fmt: skip
+    others = [r for r in _of_model(standing, order.model) if r.id != retraining.id and r.against == holder.id]
+    earlier = [r.p for r in others if r.p is not None]
     won, said = challenge.verdict(interval, earlier, run.title, note)
     said = f"{said}; against {holder.title}"
     values: dict[str, Any] = {"run": run.id, "said": said, "p": interval.p, "against": holder.id}
@@ -326,6 +322,11 @@ def _waiting(standing: Standing, number: int) -> Retraining:
     if retraining.state not in ("undecided", "promoted", "kept"):
         raise UserError(f"retraining {number} is not to be decided: it is {retraining.state}, {_progress(retraining)}")
     return retraining
+
+
+def _of_model(standing: Standing, model: str) -> list[Retraining]:
+    """The retrainings of a model by any order, also by those that were taken away."""
+    return [r for r in standing.retrainings() if standing.order(r.order).model == model]
 
 
 def _progress(retraining: Retraining) -> str:

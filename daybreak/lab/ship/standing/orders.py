@@ -21,7 +21,6 @@ from daybreak.lab.database import connect, refused
 from daybreak.lab.home import Lab
 
 VERSION = 1
-PROMOTE = ("rule", "ask")
 KINDS = ("new-items>=N", "drift", "weekly")
 SCHEMA = """
 CREATE TABLE orders (

@@ -17,6 +17,7 @@ from daybreak.lab.home import Lab, write_json
 from daybreak.lab.model import Model, media_of
 from daybreak.lab.registry import Version
 from daybreak.lab.run import Run
+from daybreak.lab.ship.standing.drift import FEWEST_VISITS
 from daybreak.lab.ship.standing.served import VERSION, Actions, Counts, folder_of, served
 from daybreak.lab.ship.standing.traits import Traits, of_media
 from daybreak.lab.system import resolve, system
@@ -82,14 +83,24 @@ def _counted(lab: Lab, run: Run, kind: type[Media]) -> Counts:
 
 
 def first_week(lab: Lab, title: str, today: date) -> list[tuple[date, Actions]]:
-    """What was asked of a version in its first seven days, day by day; empty until they are over."""
+    """What was asked of a version in its first seven days with enough visits, day by day; empty until they are over.
+
+    A few requests by hand before a service begins are no week of it.
+    """
     path = folder_of(lab, title) / "first-week.json"
     if kept := _read(path):
         return [(date.fromisoformat(day), _actions(actions)) for day, actions in kept["days"].items()]
     days = served(lab, title)
-    if not days or (end := min(days) + timedelta(days=WEEK)) > today:
+    found: list[tuple[date, Actions]] = []
+    for start in days:
+        end = start + timedelta(days=WEEK)
+        found = [(day, actions) for day, actions in days.items() if start <= day < end]
+        if end > today:
+            return []
+        if sum(counts.visits for _, actions in found for counts in actions.values()) >= FEWEST_VISITS:
+            break
+    else:
         return []
-    found = [(day, actions) for day, actions in days.items() if day < end]
     plain = {day.isoformat(): {name: c.plain() for name, c in actions.items()} for day, actions in found}
     write_json(path, {"version": VERSION, "days": plain})
     return found

@@ -22,7 +22,7 @@ def listed(lab: Lab) -> list[dict[str, Any]]:
 def morning(lab: Lab, start: float, stop: float) -> dict[str, Any]:
     """The orders, and what was queued or judged between two moments (epoch seconds), as plain values.
 
-    `decide` are the challengers that wait for a person, whenever they were judged.
+    `decide` are the challengers that wait for a person, the last one of each order, whenever they were judged.
     """
     if not path_of(lab).exists():
         return {"orders": [], "retrainings": [], "decide": []}
@@ -31,10 +31,11 @@ def morning(lab: Lab, start: float, stop: float) -> dict[str, Any]:
         every = standing.retrainings()
         titles = {r.order: standing.order(r.order) for r in every}
     news = [r for r in every if start < r.created <= stop or (r.ended and start < r.ended <= stop)]
+    last = {r.order: r for r in every if r.run}
     return {
         "orders": [_row(order, [r for r in every if r.order == order.id]) for order in orders],
         "retrainings": [_told(r, titles[r.order]) for r in news],
-        "decide": [_told(r, titles[r.order]) for r in every if r.state == "undecided"],
+        "decide": [_told(r, titles[r.order]) for r in last.values() if r.state == "undecided"],
     }
 
 
