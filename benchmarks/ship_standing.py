@@ -32,7 +32,7 @@ from daybreak.lab.ship.standing import drift, reference, served
 from daybreak.lab.ship.standing.traits import Traits, traits
 from daybreak.media.image import Image
 
-SERVICES, QUICK = 100, 16
+SERVICES, QUICK = 100, 10
 WEEKS, CHANGES = 5, 2
 """Of each service: quiet weeks, and drifts that then set in."""
 SEED = 20_261_126
@@ -85,8 +85,8 @@ class World:
 
 
 def worlds(rng: np.random.Generator, photos: bool) -> World:
-    """A service drawn at random: 200 to 5,000 requests a week, half of them below 450."""
-    requests = round(200 * 25 ** rng.random() ** 2)
+    """A service drawn at random: 200 to 5,000 requests a week, half of them below 300."""
+    requests = round(200 * 25 ** rng.random() ** 3)
     kind = int(rng.integers(3))
     clients = int(rng.integers(12, 40)) if kind == 1 else 0
     ways = rng.normal(0, 0.7, (max(1, clients), 3))
@@ -94,11 +94,12 @@ def worlds(rng: np.random.Generator, photos: bool) -> World:
 
 
 def drifted(world: World, rng: np.random.Generator) -> tuple[str, World]:
-    """The same service after something changed."""
+    """The same service after something changed, by amounts that a person who looked would see: a mean by 0.7 to 1.5
+    standard deviations, a share by 25 to 50 points, a new category of 12 to 30 %."""
     between = lambda low, high: float(low + (high - low) * rng.random())  # noqa: E731
     changes: dict[str, Callable[[], dict[str, float]]] = {
-        "a category's share": lambda: {"share": between(0.15, 0.4)},
-        "a new category": lambda: {"new": between(0.1, 0.3)},
+        "a category's share": lambda: {"share": between(0.25, 0.5)},
+        "a new category": lambda: {"new": between(0.12, 0.3)},
     }
     if world.photos:
         changes |= {
@@ -108,8 +109,8 @@ def drifted(world: World, rng: np.random.Generator) -> tuple[str, World]:
     else:
         changes |= {
             "a number's mean": lambda: {"shift": float(rng.choice([-1, 1])) * between(0.7, 1.5)},
-            "a number's spread": lambda: {"scale": between(1.8, 3.0)},
-            "a mixture": lambda: {"mixed": between(0.25, 0.5)},
+            "a number's spread": lambda: {"scale": between(2.0, 3.5)},
+            "a mixture": lambda: {"mixed": between(0.3, 0.6)},
             "longer texts": lambda: {"longer": between(1.4, 2.0)},
         }
     name = str(rng.choice(list(changes)))
@@ -170,7 +171,7 @@ def photos() -> list[Image]:
     found = []
     for draft in resolve(system("commerce").ingest)(folder):
         data = getattr(draft, "parts", {}).get("data", b"")
-        if data[:2] == b"\xff\xd8":
+        if data and getattr(draft, "labels", {}).get("kind") == "photo":
             found.append(Image(Image.from_bytes(data).thumbnail(SIDE).pixels))
         if len(found) == PHOTOS:
             break

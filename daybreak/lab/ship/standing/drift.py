@@ -3,8 +3,9 @@
 Two histograms are compared by their orthonormal components: for a number the first four polynomials of its rank (where
 it lies, how far it spreads, its shape: Neyman's smooth test with two samples; Rayner, Thas and Best 2009, chapter 9),
 for a category all of its shares (Pearson's chi-squared). Their squares are divided by how much more the days differ
-among themselves than visits that are drawn anew would (the design effect; Rao and Scott 1984), and held against F
-(Thomas and Rao 1987). All traits together are corrected by Holm. It knows counts; it knows nothing about files.
+among themselves than visits that are drawn anew would (the design effect; Rao and Scott 1984), drawn towards that of
+the action's other traits (Smyth 2004), and held against F (Thomas and Rao 1987). All traits together are corrected by
+Holm. It knows counts; it knows nothing about files.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ FEW = 5.0
 """Visits that a category must have on either side, in expectation, to count for itself."""
 FEWEST_VISITS = 50
 FEWEST_DAYS = 3
+PRIOR = 24.0
+"""Degrees of freedom that the other traits' design effect counts for, beside a trait's own."""
+LEAST_DESIGN = 0.25
+"""Days that are more alike than this are no proof of anything."""
 
 Side = Sequence[Bins]
 """A trait's weights, day by day; one part where days mean nothing (a snapshot's items)."""
@@ -48,7 +53,7 @@ class Shift:
     effect: float
     """Root of the sum of squared differences in the components, noise taken off: in standard deviations."""
     design: float
-    """How many times more days differ than visits drawn anew would; 1 or more."""
+    """How many times more days differ than visits drawn anew would; below 1 where requests of a visit differ."""
     words: str
     """What moved from where to where."""
     against: str
@@ -72,22 +77,52 @@ def test(now: Sequence[Actions], references: Mapping[str, Sequence[Actions]]) ->
         references: what to hold it against, by name ("snapshot", "first week"): a trait is held against the first one
             that has it. One part where days mean nothing.
     """
-    found: list[tuple[float, Shift]] = []
+    pairs: list[tuple[str, str, str, Pair]] = []
     for action, name in sorted({(a, n) for day in now for a, counts in day.items() for n in counts.bins}):
         ours = side(now, action, name)
         for against, parts in references.items():
-            theirs = side(parts, action, name)
-            if theirs and (made := compare(theirs, ours)) is not None:
-                p, effect, design, words = made
-                found.append((p, Shift(action, name, p, effect, design, words, against)))
-            if theirs:
+            if theirs := side(parts, action, name):
+                if (pair := compare(theirs, ours)) is not None:
+                    pairs.append((action, name, against, pair))
                 break
-    corrected = holm([p for p, _ in found])
+    usual = {
+        key: sum(pair.design * pair.freedom for a, _, r, pair in pairs if (a, r) == key)
+        / sum(pair.freedom for a, _, r, pair in pairs if (a, r) == key)
+        for key in {(action, against) for action, _, against, _ in pairs}
+    }
+    judged = [pair.judged(usual[action, against]) for action, _, against, pair in pairs]
+    corrected = holm([p for p, _, _ in judged])
     shifts = [
-        Shift(s.action, s.trait, q, s.effect, s.design, s.words, s.against)
-        for (_, s), q in zip(found, corrected, strict=True)
+        Shift(action, name, p, effect, design, pair.words, against)
+        for (action, name, against, pair), (_, effect, design), p in zip(pairs, judged, corrected, strict=True)
     ]
     return sorted(shifts, key=lambda s: (not s.drifted, s.p, -s.effect))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One trait on both sides, before it is judged beside the others."""
+
+    squares: Float[np.ndarray, components]
+    """Squared differences of the components' means."""
+    noise: float
+    """Their expectation where nothing moved and visits are drawn anew."""
+    design: float
+    """This trait's own design effect."""
+    freedom: int
+    """Degrees of freedom of `design`."""
+    number: bool
+    words: str
+
+    def judged(self, usual: float) -> tuple[float, float, float]:
+        """P value, effect and the design effect used. `usual` is that of the action's traits."""
+        count, below = len(self.squares), PRIOR + self.freedom
+        design = max(LEAST_DESIGN, (PRIOR * usual + self.freedom * self.design) / below)
+        unit, total = self.noise * design, float(self.squares.sum())
+        p = f_tail(total / (unit * count), count, below)
+        if self.number:  # most drifts move the middle: it is also tested alone, and two tests cost a factor of two
+            p = min(1.0, 2 * min(p, f_tail(float(self.squares[0]) / unit, 1, below)))
+        return p, math.sqrt(max(0.0, total - count * unit)), design
 
 
 def side(days: Sequence[Actions], action: str, trait: str) -> Side:
@@ -95,8 +130,8 @@ def side(days: Sequence[Actions], action: str, trait: str) -> Side:
     return [day[action].bins[trait] for day in days if action in day and trait in day[action].bins]
 
 
-def compare(before: Side, after: Side) -> tuple[float, float, float, str] | None:
-    """P value, effect, design effect and words of one trait; None where nothing could differ or too little is there."""
+def compare(before: Side, after: Side) -> Pair | None:
+    """One trait on both sides; None where nothing could differ or too little is there."""
     places = sorted({place for day in (*before, *after) for place in day}, key=lambda place: (str(type(place)), place))
     number = all(isinstance(place, int) for place in places)
     table = np.array([[day.get(place, 0.0) for place in places] for day in (*before, *after)])
@@ -113,15 +148,15 @@ def compare(before: Side, after: Side) -> tuple[float, float, float, str] | None
     if not basis.shape[1]:
         return None
     means = [part.sum(0) @ basis / size for part, size in zip((one, two), sizes, strict=True)]
-    noise = 1 / sizes[0] + 1 / sizes[1]
-    design = max(1.0, _between(one, basis, means[0], freedom) + _between(two, basis, means[1], freedom))
-    squares = np.square(means[1] - means[0])
     count = basis.shape[1]
-    p = f_tail(float(squares.sum()) / (noise * design * count), count, count * freedom)
-    if number:  # most drifts move the middle: it is also tested alone, and two tests cost a factor of two
-        p = min(1.0, 2 * min(p, f_tail(float(squares[0]) / (noise * design), 1, count * freedom)))
-    effect = math.sqrt(max(0.0, float(squares.sum()) - count * noise * design))
-    return p, effect, design, _words(places, one.sum(0) / sizes[0], two.sum(0) / sizes[1], number)
+    return Pair(
+        squares=np.square(means[1] - means[0]),
+        noise=1 / sizes[0] + 1 / sizes[1],
+        design=_between(one, basis, means[0], freedom) + _between(two, basis, means[1], freedom),
+        freedom=count * freedom,
+        number=number,
+        words=_words(places, one.sum(0) / sizes[0], two.sum(0) / sizes[1], number),
+    )
 
 
 def _between(
