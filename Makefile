@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := music,rl,gym,atari,box2d,commerce,serve,export,search,notify,dev
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo test test-all test-kiosk lint bench clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,13 @@ test: setup lint
 
 test-all: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The kiosk has an environment of its own: Gradio wants an older Pillow than what the figures were measured with.
+test-kiosk:
+	test -x .venv-kiosk/bin/python || $(PYTHON) -m venv .venv-kiosk
+	.venv-kiosk/bin/python -m pip install -q --disable-pip-version-check -c constraints-kiosk.txt torch==2.13.0
+	.venv-kiosk/bin/python -m pip install -q --disable-pip-version-check -c constraints-kiosk.txt -e '.[music,rl,kiosk,dev]'
+	OMP_NUM_THREADS=1 .venv-kiosk/bin/python -m pytest tests/ship/test_kiosk.py tests/ship/test_kiosk_screen.py
 
 lint: setup
 	$(BIN)/ruff check .

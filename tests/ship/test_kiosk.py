@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 from daybreak_toys.mlp import Ask, MlpModel
@@ -257,3 +258,24 @@ def test_a_page_is_for_those_who_logged_in(kiosk):
         assert client.get("/page/toy-server").status_code == 401
         assert client.post("/login", data={"username": "kiosk", "password": "a-long-secret"}).status_code == 200
         assert client.get("/page/toy-server").status_code == 200
+
+
+def test_the_kiosk_s_versions_are_the_tested_ones_but_for_pillow():
+    root = Path(__file__).parents[2]
+    pins = [
+        dict(line.split("==") for line in (root / name).read_text().splitlines() if "==" in line)
+        for name in ("constraints.txt", "constraints-kiosk.txt")
+    ]
+    assert {name for name in pins[0].keys() & pins[1].keys() if pins[0][name] != pins[1][name]} == {"pillow"}
+    assert int(pins[1]["pillow"].split(".")[0]) < 13
+    assert {"gradio", "torch", "fastapi"} <= set(pins[1])
+
+
+def test_a_number_without_a_default_is_empty_and_not_0():
+    gradio = pytest.importorskip("gradio")
+    from daybreak.lab.ship.kiosk.fields import Shown
+    from daybreak.lab.ship.kiosk.screen import component
+
+    assert component(Shown("bpm", "number", "beats", whole=True)).value in (None, "")
+    assert not isinstance(component(Shown("bpm", "number", "beats", whole=True)), gradio.Number)
+    assert component(Shown("bpm", "number", "beats", 90, whole=True)).value == 90

@@ -51,6 +51,21 @@
     if (event.target.tagName !== "IFRAME") return;
     for (const kind of KINDS) event.target.contentWindow.addEventListener(kind, touch, {capture: true, passive: true});
   }, true);
+  // Every key opens Gradio's lists, the Tab key that leaves one too, and then it stays open: Tab is kept from it.
+  addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.matches?.('[role="combobox"]')) event.stopPropagation();
+  }, {capture: true});
+  // Who asks at the end of a long form sees the answer begin.
+  new MutationObserver((changes) => {
+    for (const {addedNodes} of changes)
+      for (const node of addedNodes) {
+        if (node.nodeType !== 1 || !node.closest(".answer")) continue;
+        const said = node.matches('[role="status"]') ? node : node.querySelector('[role="status"]');
+        if (!said) continue;
+        const {top, bottom} = said.getBoundingClientRect();
+        if (top < 0 || bottom > innerHeight) said.scrollIntoView({block: "start"});
+      }
+  }).observe(document, {childList: true, subtree: true});
   setInterval(step, 6000);
   setInterval(() => {
     if (overlay || Date.now() - last < 1000 * KIOSK.idle) return;

@@ -80,7 +80,12 @@ def application(kiosk: Kiosk, secret: str = "") -> ASGIApp:
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=expiring), screen.blocks, path="",
         auth=("kiosk", secret) if secret else None, allowed_paths=[], show_error=False, max_file_size=LARGEST,
         ssr_mode=False, enable_monitoring=False, footer_links=[], pwa=False, mcp_server=False,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+            # 4.5 to 1 and more: Gradio's own grey is 2.5 to 1.
+            block_info_text_color="*neutral_600", body_text_color_subdued="*neutral_600",
+            block_info_text_color_dark="*neutral_300", body_text_color_subdued_dark="*neutral_300",
+            block_info_text_size="*text_md", block_label_text_size="*text_md",
+        ),
         css=(room / "kiosk.css").read_text(), head=head(kiosk),
     )  # fmt: skip
     inside: Any = app.routes[-1].app  # Gradio's own application, which knows who has logged in

@@ -140,15 +140,16 @@ class Screen:
             self.language = gr.Radio(
                 choices, value=settings.language, show_label=False, container=False, elem_id="language", min_width=200
             )
-            full = self._button("full", elem_id="full")
+            full = self._button("full", elem_id="full", min_width=120)
             full.click(None, js="() => { document.fullscreenElement ? document.exitFullscreen() :"
                        " document.documentElement.requestFullscreen(); }")  # fmt: skip
-            again = self._button("again", elem_id="again")
+            again = self._button("again", elem_id="again", min_width=120)
             again.click(None, js="() => { location.reload(); }")
         with gr.Tabs(elem_id="models"):
             for named in self.kiosk.models:
                 with gr.Tab(named.slug):
                     self._model(named, visitor)
+        self.language.change(None, self.language, None, js="(code) => { document.documentElement.lang = code; }")
         updated = [component for component, _, _ in self.framed]
         self.language.change(
             lambda code: [
@@ -176,11 +177,9 @@ class Screen:
         self._feedback(named, turn, visitor)
 
     def _page(self, named: Named) -> None:
-        """The exported page in a frame, and as a file to take home."""
+        """The exported page in a frame, and as a file to take home. Gradio draws a tab when it is first chosen."""
         at, title = pages.address(named), shown.word(named.slug)
-        gr.HTML(
-            f'<iframe class="page" src="{at}" title="{title}" loading="lazy" allow="fullscreen; autoplay"></iframe>'
-        )
+        gr.HTML(f'<iframe class="page" src="{at}" title="{title}" allow="fullscreen; autoplay"></iframe>')
         link = gr.HTML(_take(self.kiosk.settings.language, at, named.slug))
         self.framed.append((link, "value", lambda language: _take(language, at, named.slug)))
 
@@ -298,6 +297,8 @@ def component(one: Shown) -> Any:
         step = 1 if one.whole else (one.high - one.low) / 100
         return gr.Slider(one.low, one.high, value=one.default, step=step, **about)
     if one.kind == "number":
+        if one.default is None:  # an empty gr.Number shows 0, and 0 would be what is asked for
+            return gr.Textbox(value="", **about)
         return gr.Number(value=one.default, precision=0 if one.whole else None, **about)
     return gr.Textbox(value=one.default or "", **about)
 
