@@ -21,6 +21,7 @@ from daybreak.lab.home import Lab, write_json
 from daybreak.lab.lake import Snapshot
 from daybreak.lab.model import Model
 from daybreak.lab.program import Inputs
+from daybreak.lab.recipe import Score
 from daybreak.lab.registry.place import Place
 from daybreak.lab.registry.store import now
 from daybreak.lab.ship.export import publish
@@ -83,7 +84,8 @@ class Exporter:
         self.system, self.name = self.model._name()
         self.made: set[str] = set()
         """Folders that this exporter has written."""
-        self._own_goal: float | None = None
+        self._own: list[Score] | None = None
+        """The model's own scores of the test items."""
 
     def run(self, targets: Sequence[str], precisions: Sequence[str] = ("fp32",)) -> list[Export]:
         """Export to every target in every precision. Raises `Differs` where one does not hold; those before it stay."""
@@ -154,22 +156,19 @@ class Exporter:
 
     def _goal(self, session: Session, one: Target, precision: str, data: Snapshot) -> dict[str, Any]:
         judge = Judge(self.place.path, data, most=self.items)
-        if self._own_goal is None:
-            self._own_goal = judge.score(None, ())
-        value = judge.score(session, list(self.programs))
+        if self._own is None:
+            self._own = judge.score(None, ())
+        found = judge.score(session, list(self.programs))
+        goal, gate = judge.cls.goal, judge.gate
+        value = goal.aggregate(found)
         if self.lab is not None:
             judge.record_reading(self.lab, value, f"{one.name} {precision}", self.by)
-        goal, gate = judge.cls.goal, judge.gate
-        told = {
-            "name": goal.name, "unit": goal.unit, "value": value, "eager": self._own_goal, "items": self.items or "all",
-            "gate": None if gate is None else gate.bound,
+        if wrong := judge.wrong(found, self._own):
+            raise Differs(f"{self.place.title} is not exported to {one.name} in {precision}: {wrong}")
+        return {
+            "name": goal.name, "unit": goal.unit, "value": value, "eager": goal.aggregate(self._own),
+            "items": self.items or "all", "gate": None if gate is None else gate.bound,
         }  # fmt: skip
-        if gate is not None and not gate.passes(value):
-            raise Differs(
-                f"{self.place.title} is not exported to {one.name} in {precision}: {goal.name} is {value:.4g}, the "
-                f"gate asks for {gate.bound:g} (in fp32 it is {self._own_goal:.4g})"
-            )
-        return told
 
     def _data(self) -> Any:
         import json

@@ -1,6 +1,7 @@
 """What an export scores: the goal of the recipe that made the model, on test items, answered by the exported files.
 
-A reduced precision is judged by this and not by digits. The reading of the test set is recorded, as every one is.
+A reduced precision is judged by this and not by digits: by the recipe's gate, and where it has none, by the same items
+in fp32. The reading of the test set is recorded, as every one is.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from daybreak.errors import UserError
 from daybreak.lab.checkpoint import seed_everything
+from daybreak.lab.compare import paired, signed
 from daybreak.lab.config import check
 from daybreak.lab.evaluate import scores
 from daybreak.lab.home import Lab
 from daybreak.lab.lake import Item, Snapshot
 from daybreak.lab.program import Run
-from daybreak.lab.recipe import Recipe
+from daybreak.lab.recipe import Recipe, Score
 from daybreak.lab.registry.gates import record_reading
 from daybreak.lab.ship.export.session import Session
 from daybreak.lab.system import resolve, system
@@ -41,8 +43,8 @@ class Judge:
         self.folder, self.data, self.split, self.most = folder, data, split, most
         self.gate = next((gate for gate in self.cls.gates if gate.metric.name == self.cls.goal.name), None)
 
-    def score(self, session: Session | None, names: Sequence[str]) -> float:
-        """The goal, by the model itself (None) or by an export."""
+    def score(self, session: Session | None, names: Sequence[str]) -> list[Score]:
+        """Each item's score, by the model itself (None) or by an export."""
         config = check(self.cls.Config, self.cls.shipped(self.record["config"]), f"{self.folder}/record.json")
         seed_everything(config.seed)
         recipe = self.cls(config, self.data, "cpu")
@@ -53,7 +55,25 @@ class Judge:
         if session is not None:
             model.through({name: _runner(session, name) for name in names})
         items = self.items(recipe)
-        return self.cls.goal.aggregate(list(scores(recipe, items)))
+        return list(scores(recipe, items))
+
+    def wrong(self, found: Sequence[Score], own: Sequence[Score]) -> str:
+        """Why an export with the scores `found` is not to be kept, in words, beside the model's own; "" where it is.
+
+        Without a gate it may not be surely worse: the paired 95 % interval over the items' groups must reach equality.
+        """
+        goal = self.cls.goal
+        value, before = goal.aggregate(found), goal.aggregate(own)
+        if self.gate is not None:
+            if self.gate.passes(value):
+                return ""
+            return f"{goal.name} is {value:.4g}, the gate asks for {self.gate.bound:g} (in fp32 it is {before:.4g})"
+        if any(goal.name not in score.values for score in [*found, *own]):  # a goal that is no mean over items
+            return ""
+        interval = paired(found, own, goal)
+        if interval.verdict != "worse":
+            return ""
+        return f"{goal.name} is {value:.4g}, in fp32 it is {before:.4g}: worse by {signed(interval)}, without a gate"
 
     def items(self, recipe: Recipe[Any]) -> Sequence[Item]:
         """The items that are scored: `most` of the split, evenly spread, or all of them."""

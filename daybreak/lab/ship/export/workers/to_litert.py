@@ -22,8 +22,10 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     made: Any = litert_torch
     traced = {name: torch.export.load(about["pt2"]) for name, about in job["programs"].items()}
     for name, one in traced.items():
-        args, _ = one.example_inputs
-        made = made.signature(name, one.module(), args)
+        module, (args, _) = one.module(), one.example_inputs
+        for held in [*module.parameters(), *module.buffers()]:
+            held.data = held.data.contiguous()  # it reads weights as they lie in memory, whatever their strides say
+        made = made.signature(name, module, args)
     try:
         made.convert().export(str(folder / FILE))
     except Exception as error:

@@ -21,6 +21,8 @@ from onnx import TensorProto
 WEIGHTS = "weights.bin"
 SMALL = 1024
 """Bytes below which a weight stays in its graph."""
+MOVING = ("Unsqueeze", "Squeeze", "Expand", "Tile", "Reshape", "Transpose", "Identity")
+"""Operators that change no number."""
 
 
 def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             graph = half(graph)
         elif job["precision"] == "int8":
             graph = eight(graph, about, folder)
-        graphs[name] = graph
+        graphs[name] = slim(graph)
     share(graphs, folder)
     for name, graph in graphs.items():
         (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())
@@ -107,19 +109,78 @@ def eight(graph: Any, about: dict[str, Any], folder: Path) -> Any:
         quantize_static(
             str(ready), str(after), Reader(), quant_format=QuantFormat.QDQ, per_channel=_flat(graph),
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Gemm", "Conv", "Gather"],
+            op_types_to_quantize=["MatMul", "Gemm", "Conv", "Gather"], nodes_to_exclude=_choosing(graph),
             extra_options={"MatMulConstBOnly": True, "QDQDisableWeightAdjustForInt32Bias": True},
         )  # fmt: skip
-        return onnx.load(after)
+        return unrounded(onnx.load(after))
     finally:
         for path in (before, ready, after):
             path.unlink(missing_ok=True)
+
+
+def unrounded(graph: Any) -> Any:
+    """What a program is given goes into its first products as it is: the numbers of an observation have units of their
+    own, and one scale for all of them would round the small ones away. The weights stay int8."""
+    inner = graph.graph
+    raw = {one.name for one in inner.input}
+    for node in inner.node:
+        if node.op_type in MOVING and node.input[0] in raw:
+            raw.update(node.output)
+    rounded = {node.output[0]: node.input[0] for node in inner.node if node.op_type == "QuantizeLinear"}
+    back = {node.output[0]: rounded.get(node.input[0]) for node in inner.node if node.op_type == "DequantizeLinear"}
+    for node in inner.node:
+        if node.op_type in ("MatMul", "Gemm") and back.get(node.input[0]) in raw:
+            node.input[0] = back[node.input[0]]
+    used = {name for node in inner.node for name in node.input} | {one.name for one in inner.output}
+    for kinds in ("DequantizeLinear", "QuantizeLinear"):
+        for node in [one for one in inner.node if one.op_type == kinds and one.output[0] not in used]:
+            inner.node.remove(node)
+        used = {name for node in inner.node for name in node.input} | {one.name for one in inner.output}
+    for weight in [one for one in inner.initializer if one.name not in used]:
+        inner.initializer.remove(weight)
+    return graph
+
+
+def _choosing(graph: Any) -> list[str]:
+    """Gathers that choose among computed values and not in a table: rounding those would save no weight."""
+    weights = {weight.name for weight in graph.graph.initializer}
+    return [node.name for node in graph.graph.node if node.op_type == "Gather" and node.input[0] not in weights]
 
 
 def _flat(graph: Any) -> bool:
     """Whether every weight of a product is a matrix. The runtime's kernel takes scales by channel of those alone."""
     ranks = {weight.name: len(weight.dims) for weight in graph.graph.initializer}
     return all(ranks.get(node.input[1], 2) == 2 for node in graph.graph.node if node.op_type in ("MatMul", "Gemm"))
+
+
+def slim(graph: Any) -> Any:
+    """The same graph in fewer bytes: no shapes of inner values, which the runtime infers; equal small constants once;
+    inner values named by number. A small net's names take more room than its weights."""
+    inner = graph.graph
+    for field in ("value_info", "metadata_props", "quantization_annotation"):
+        inner.ClearField(field)
+    if any(one.HasField("g") or one.graphs for node in inner.node for one in node.attribute):
+        return graph  # what stands in a branch is found by name
+    names = {one.name: one.name for one in [*inner.input, *inner.output]} | {"": ""}
+    held: dict[bytes, str] = {}
+    kept = []
+    for weight in inner.initializer:
+        name, weight.name = weight.name, ""
+        weight.doc_string = ""
+        key = hashlib.sha256(weight.SerializeToString()).digest()
+        if key not in held:
+            held[key] = weight.name = f"w{len(held)}"
+            kept.append(weight)
+        names[name] = held[key]
+    for node in inner.node:
+        node.name = ""
+        for told in (node.input, node.output):
+            told[:] = [names.setdefault(name, f"v{len(names)}") for name in told]
+    weights = [weight.SerializeToString() for weight in kept]
+    inner.ClearField("initializer")
+    for weight in weights:
+        inner.initializer.add().ParseFromString(weight)
+    return graph
 
 
 def share(graphs: dict[str, Any], folder: Path) -> None:
