@@ -195,6 +195,8 @@ class Recipe(Generic[C]):
     gates: ClassVar[tuple[Gate, ...]] = ()
     reports: ClassVar[tuple[Metric, ...]] = ()
     """What else an evaluation and a card tell that is no mean of one value (macro F1, a calibration error)."""
+    right: ClassVar[tuple[Gate, ...]] = ()
+    """When an item is right, by its own values: a morning names the items that crossed one, newly broken or fixed."""
     progress: ClassVar[Metric] = Metric("loss", "lower")
     """Which value of `step` tells that training gets on: there the watch looks for divergence, standing still and a
     plateau. An agent names its return: its losses rise while it learns."""

@@ -82,6 +82,8 @@ class Judged:
     """The value logged at updates that tells whether training gets on."""
     task: str = ""
     """What runs must have in common to be compared, beside recipe and goal."""
+    right: Sequence[Sequence[Any]] = ()
+    """When an item is right, by values of its own: [name, better, bound]."""
     references: Sequence[Sequence[Any]] = ()
     """Published curves to draw beside the run's goal: [name, [[clock, value], ...]]."""
 

@@ -154,6 +154,7 @@ class _Session:
         judged = {
             "progress": {"name": progress.name, "better": progress.better, "unit": progress.unit},
             "task": recipe.task(),
+            "right": [[gate.metric.name, gate.metric.better, gate.bound] for gate in recipe.right],
             "references": recipe.references(),
         }
         write_json(self.run.path / "judged.json", plain(judged))

@@ -332,3 +332,44 @@ def test_runs_on_different_tasks_never_stand_against_one_another(tmp_path):
     assert any(text.startswith("Pong: ") for text in verdict(found))
     page = write_morning(night.lab, now=night.now).read_text()
     assert "music:compose, Pong: note NLL" in page
+
+
+def test_a_run_that_was_refused_before_it_began_costs_no_morning(tmp_path):
+    night = usual(tmp_path)
+    run = night.run(90, end="new")
+    (run.path / "events.jsonl").write_text(
+        json.dumps({"time": night.now - 3600, "event": "refused", "reason": "start: there is nothing there"}) + "\n"
+    )
+    told = row(data(night), 90)
+    assert (told["state"], told["cost_s"]) == ("refused", 0)
+
+
+# What broke and what was fixed.
+
+
+def judged(run, bound=1.75):
+    (run.path / "judged.json").write_text(json.dumps({"right": [["note NLL", "lower", bound]]}))
+
+
+def test_a_morning_names_the_items_that_crossed_the_recipes_own_bound(tmp_path):
+    night = Night(tmp_path)
+    judged(night.run(1, hours_ago=40, level=1.9))
+    judged(night.run(2, hours_ago=8, level=1.6))
+    night.run(3, hours_ago=6, level=1.6)  # its recipe says nothing
+    found = data(night)
+    (told,) = row(found, 2)["crossed"]
+    assert row(found, 3)["crossed"] == []
+    now, before = ({one.item: one.values["note NLL"] for one in Run(night.lab.runs / f"{n}-music-small").scores(2000)}
+                   for n in (2, 1))  # fmt: skip
+    fixed = {item for item in now if now[item] <= 1.75 < before[item]}
+    assert fixed
+    assert {one["item"] for one in told["items"]["fixed"]} == fixed
+    assert (told["name"], told["of"], told["broken"], told["fixed"]) == ("note NLL", 32, 0, len(fixed))
+    cells = {item["item"]: item["cells"][-1] for item in found["listen"][0]["items"]}
+    assert {item for item, cell in cells.items() if cell["fixed"] == ["note NLL"]} == fixed & set(cells)
+    page = write_morning(night.lab, now=night.now).read_text()
+    assert f"{len(fixed)} newly fixed" in page
+    assert (
+        f"note NLL: 0 newly broken, {len(fixed)} newly fixed of 32 items"
+        in (night.lab.daily / "2026-11-22" / "log.md").read_text()
+    )

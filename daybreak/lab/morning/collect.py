@@ -17,6 +17,7 @@ from daybreak.lab.codec import plain
 from daybreak.lab.compare import words
 from daybreak.lab.home import Lab
 from daybreak.lab.morning import figures, hours, judge, proposals, verdict
+from daybreak.lab.morning.crossed import crossed
 from daybreak.lab.morning.judge import Group
 from daybreak.lab.morning.learning import learning
 from daybreak.lab.morning.listen import listen
@@ -186,6 +187,7 @@ def _row(
         "score": score,
         "score_step": max(story.evaluated) if story.evaluated else None,
         "against": judge.as_data(story, against, group) if against else None,
+        "crossed": crossed(story, group.reference),
         "against_parent": judge.as_data(story, own, group) if own and own.other is not group.reference else None,
         "is_reference": story is group.reference,
         "leading": leading,

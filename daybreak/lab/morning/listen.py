@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from daybreak.lab.morning.crossed import bounds, marks
 from daybreak.lab.morning.judge import Group
 from daybreak.lab.morning.story import Story
 from daybreak.lab.run import ScoreRow
@@ -22,7 +23,8 @@ SAFE = re.compile(r"samples/[0-9A-Za-z_-]{1,80}(\.[a-z0-9]{2,5})")
 """What a sample's path may be: anything else in a run's files is not followed."""
 COLUMNS = 6
 """Runs beside each other: the best so far, the leader's parent, the night's top four."""
-ITEMS = 6
+ITEMS = 24
+"""Items of a table at most; a config says how many have samples."""
 LARGEST = 1_000_000
 """Bytes of one sample above which it is linked, not embedded."""
 
@@ -80,6 +82,7 @@ def _table(group: Group) -> dict[str, Any]:
     # Items that every column has come first.
     order.sort(key=lambda item: -sum(item in rows for _, rows in columns))
     items = []
+    held = next((rows for story, rows in columns if story is group.reference), {})
     for item in order[:ITEMS]:
         found = [(story, rows.get(item)) for story, rows in columns]
         natural = next(((story, row) for story, row in found if row is not None and row.natural), None)
@@ -89,7 +92,13 @@ def _table(group: Group) -> dict[str, Any]:
                 "group": next((row.group for _, row in found if row is not None), ""),
                 "natural": {"files": _files(natural[0], natural[1].natural), "value": None} if natural else None,
                 "cells": [
-                    {"files": _files(story, row.sample), "value": row.values.get(group.goal.name)} if row else None
+                    {
+                        "files": _files(story, row.sample),
+                        "value": row.values.get(group.goal.name),
+                        **marks(bounds(story), row, held.get(item)),
+                    }
+                    if row
+                    else None
                     for story, row in found
                 ],
             }

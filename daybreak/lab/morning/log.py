@@ -77,6 +77,9 @@ def _group(group: Mapping[str, Any], rows: Mapping[str, Any]) -> list[str]:
         state = f"{row['state']} at step {row['step']:,}"
         cells = [row["title"], changed or "-", figure(score, group["places"]), versus, state, duration(row["cost_s"])]
         lines.append([text(cell) for cell in cells])
+        for one in row["crossed"]:
+            told = f"{one['broken']} newly broken, {one['fixed']} newly fixed of {one['of']} items"
+            findings.append(f"- {text(row['title'])} {text(held)}, {text(one['name'])}: {told}.")
         for finding in row["findings"]:
             then = f" Next: `daybreak {' '.join(finding['next'])}`" if finding["next"] else ""
             batch = f"Items of the batch: {', '.join(finding['items'][:12])}."

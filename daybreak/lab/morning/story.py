@@ -100,7 +100,7 @@ class Story:
         """The stretches in which it ran, and what was lost of each: work after the checkpoint that was gone on from."""
         starts = [e for e in self.events if e["event"] in ("started", "resumed")]
         found = []
-        for begin, after in zip(starts, [*starts[1:], None], strict=True):
+        for begin, after in zip(starts, [*starts[1:], None][: len(starts)], strict=True):
             start, limit = float(begin["time"]), float(after["time"]) if after else float("inf")
             own = [w for w in self.windows if start < float(w["time"]) <= limit]
             ends = [float(e["time"]) for e in self.events if start <= float(e["time"]) < limit and e["event"] != "note"]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from daybreak.errors import UserError
 from daybreak.lab.batches import Batch
 from daybreak.lab.config import Folder
+from daybreak.lab.evaluate import spread
 from daybreak.lab.recipe import Config, Gate, Metric, Recipe, Score
 from daybreak.media.image import Image, decode, letterbox
 from daybreak.systems.commerce import augment, metrics
@@ -195,6 +196,10 @@ class Shopnet(Recipe[ShopnetConfig]):
     goal = GOAL
     gates = (Gate(GOAL, 0.5),)
     reports = REPORTS
+    right = (
+        Gate(Metric("accuracy", "higher"), 1.0),
+        *(Gate(Metric(f"R@1 {kind}", "higher"), 1.0) for kind in metrics.ALTERATIONS),
+    )
     clock = "items"
 
     @classmethod
@@ -299,6 +304,7 @@ class Shopnet(Recipe[ShopnetConfig]):
         gallery, known = self._gallery()
         calibration = self._calibration()
         whole = self.items(items[0].split) if items else items
+        shown = {item.id for item in spread(spread(whole, self.config.evaluate_items), self.config.samples)}
         places = {item.id: n for n, item in enumerate(whole)}
         originals = self._embed([self.data.read(item) for item in whole])
         library = np.concatenate([originals["instance"], gallery["instance"]])
@@ -317,7 +323,7 @@ class Shopnet(Recipe[ShopnetConfig]):
                     values[f"R@1 {kind}"] = float(int((library @ vectors[n]).argmax()) == place)
                 sample: Mapping[str, Media] = {}
                 natural: Mapping[str, Media] = {}
-                if place < self.config.samples:
+                if item.id in shown and self.config.samples:
                     natural = {"photo": Image(decode(files[n], 192)).thumbnail(160)}
                     sample = {"hits": self._board(both)}
                 yield Score(item.id, item.group, values, sample, natural)
@@ -397,7 +403,7 @@ class Shopnet(Recipe[ShopnetConfig]):
     def _board(self, similarity: np.ndarray) -> Image:
         """The best six of the training photos, side by side."""
         best = np.argsort(-similarity, kind="stable")[:6]
-        return Image(np.concatenate([square(self.data.read(self._train[int(n)]), 96) for n in best], 1))
+        return Image(np.concatenate([square(self.data.read(self._train[int(n)]), 96) for n in best], 1)).thumbnail(576)
 
 
 def same_picture(gentle: Tensor, altered: Tensor, mixed: int) -> Tensor:
