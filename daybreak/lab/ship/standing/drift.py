@@ -22,9 +22,8 @@ from daybreak.lab.compare import f_tail, holm
 from daybreak.lab.ship.standing.served import Actions, Bins
 from daybreak.lab.ship.standing.traits import middle
 
-LEVEL = 0.005
-"""Of one look, over all traits. A week has at most seven looks at windows that overlap: benchmarks/ship_standing.py
-measures how many quiet weeks are called a drift."""
+LEVEL = 0.002
+"""Of one look, over all traits. A week has at most seven: 1.4 % of quiet weeks are called a drift, or fewer."""
 LEAST = 0.25
 """The least effect that counts, in standard deviations: below it a difference is real and no reason to train."""
 ORDERS = 4
@@ -35,7 +34,7 @@ FEWEST_VISITS = 50
 FEWEST_DAYS = 3
 PRIOR = 24.0
 """Degrees of freedom that the other traits' design effect counts for, beside a trait's own."""
-LEAST_DESIGN = 0.25
+LEAST_DESIGN = 0.5
 """Days that are more alike than this are no proof of anything."""
 
 Side = Sequence[Bins]
