@@ -279,3 +279,13 @@ def test_a_number_without_a_default_is_empty_and_not_0():
     assert component(Shown("bpm", "number", "beats", whole=True)).value in (None, "")
     assert not isinstance(component(Shown("bpm", "number", "beats", whole=True)), gradio.Number)
     assert component(Shown("bpm", "number", "beats", 90, whole=True)).value == 90
+
+
+def test_a_page_s_policy_in_the_kiosk_is_its_own_and_a_frame():
+    pytest.importorskip("starlette")
+    from daybreak.lab.ship.kiosk.pages import POLICY
+    from daybreak.lab.ship.page import HERE
+
+    own = (HERE / "page.html.j2").read_text().partition('http-equiv="Content-Security-Policy" content="')[2]
+    assert POLICY.startswith(own.partition('"')[0])
+    assert POLICY.endswith("frame-ancestors 'self'")
