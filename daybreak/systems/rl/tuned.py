@@ -31,14 +31,14 @@ CONTROL: Mapping[str, Any] = {
 five seeds between 10,000 and 20,000 steps."""
 
 BOARD: Mapping[str, Any] = {
-    "rescaled": False, "support": 1, "gamma": 1.0, "q_scale": 1.0, "value_weight": 1.0, "explore": 0.2, "unroll": 4,
-    "envs": 64, "play": 4, "updates": 16, "batch": 128, "lr": 3e-3, "schedule": "linear", "ema": 0.99,
+    "rescaled": False, "support": 1, "gamma": 1.0, "q_scale": 1.0, "value_weight": 1.0, "explore": 0.3, "unroll": 4,
+    "envs": 64, "play": 4, "updates": 16, "batch": 128, "lr": 2e-3, "schedule": "linear", "ema": 0.99,
     "simulations": 24,
 }  # fmt: skip
 """Games of two players: a value is the odds of winning, drawing and losing, by the game's own result."""
 
 BOARDS: Mapping[str, Mapping[str, Any]] = {
-    "board:tictactoe": {"budget": 120_000, "n_step": 9, "hidden": (256,), "latent": 128},
+    "board:tictactoe": {"budget": 400_000, "n_step": 9, "hidden": (256,), "latent": 128},
     "board:connect4": {
         "budget": 1_000_000, "n_step": 42, "blocks": 2, "channels": 32, "simulations": 48, "replay": 200_000,
     },
