@@ -138,8 +138,10 @@ def test_sacs_target_and_loss_are_those_of_a_loop_over_items():
     assert float(learner._critic_loss(said, goal)) == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_choices_are_summed_over_where_an_action_would_be_drawn():
-    learner = learned("sac", env="CartPole-v1")
+@pytest.mark.parametrize(("given", "counted"), [({}, False), ({"entropy_reward": True}, True),
+                                                ({"learn_temperature": False}, True)])  # fmt: skip
+def test_choices_are_summed_over_where_an_action_would_be_drawn(given, counted):
+    learner = learned("sac", env="CartPole-v1", **given)
     batch = next(learner._batches(1))
     goal, lesson = learner._goal(batch, None), learner._climb(batch.now)[1]["actor"]
     weight = learner.temperature().item()
@@ -150,9 +152,28 @@ def test_choices_are_summed_over_where_an_action_would_be_drawn():
         ):
             p = learner.net(seen)[0, i].softmax(-1)
             q = critics(seen)[:, 0, i].amin(0)
-            value = float((p * (q - weight * p.log())).sum())
+            bonus = weight * p.log() if counted or critics is learner.critics else 0
+            value = float((p * (q - bonus)).sum())
             expected = float(batch.reward[0, i] + batch.discount[0, i] * value) if critics is learner.target else -value
             assert float(got) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 10.0, 1000.0])
+def test_an_entropy_that_pays_for_staying_alive_cannot_be_raised_by_its_temperature(temperature):
+    """Why `entropy_reward` is left out: one state, a choice that goes on and one that ends, a reward of 1 a step. The
+    soft values' fixed point keeps its entropy away from the target at any temperature; without the bonus in the
+    values the temperature reaches it."""
+    found = {}
+    for counted in (True, False):
+        q = np.zeros(2)
+        for _ in range(2000):
+            p = np.exp((q - q.max()) / temperature)
+            p /= p.sum()
+            entropy = -(p * np.log(p)).sum()
+            q = np.array([1 + 0.98 * ((p * q).sum() + temperature * entropy * counted), 1.0])
+        found[counted] = entropy
+    assert found[True] < 0.4 * np.log(2)
+    assert temperature < 1000 or found[False] > 0.98 * np.log(2)
 
 
 def test_the_target_entropy_is_a_share_of_what_the_choices_that_are_allowed_could_have():

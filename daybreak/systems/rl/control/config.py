@@ -44,6 +44,9 @@ class ControlConfig(recipe.Config):
     """In nats; without one, -1 for each dimension, or `entropy_share` of the log of the choices."""
     entropy_share: float = Field(0.98, gt=0, le=1)
     """Share of the largest entropy that is the target among choices (Christodoulou 2019)."""
+    entropy_reward: bool | None = None
+    """Whether critics count the entropy to come. Without a word: all but where a temperature is learned among choices.
+    There the bonus pays for staying alive, a higher temperature pays more, and entropy never reaches its target."""
     draws: int = Field(20, ge=2)
     """Actions that MPO reweights in each state."""
     eps_eta: float = Field(0.1, gt=0)

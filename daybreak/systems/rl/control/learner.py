@@ -101,6 +101,9 @@ class Control(Learner[ControlConfig]):
         if config.actor != "squashed":
             self.old = copy.deepcopy(self.net).requires_grad_(False)
             self._moved.append((list(self.old.parameters()), list(self.net.parameters())))
+        self.soft = config.entropy_reward
+        if self.soft is None:
+            self.soft = not (self.net.kind == "choices" and config.learn_temperature)
         # Multipliers are nets, so that they are saved with the others; they learn with the actor.
         learned: list[dict[str, Any]] = [{"params": list(self.net.parameters())}]
         if config.actor == "squashed":
@@ -204,11 +207,12 @@ class Control(Learner[ControlConfig]):
         if net.kind == "choices":
             log = torch.log_softmax(net(after), dim=-1)
             q = self.target(after).amin(0)
-            follows = (log.exp() * (q - self.temperature()[..., None] * log)).sum(-1, keepdim=True)
+            worth = q - self.temperature()[..., None] * log if self.soft else q
+            follows = (log.exp() * worth).sum(-1, keepdim=True)
         elif net.kind == "squashed":
             z, log = net.squashed(net(after))
             q = targets.cautious(self.target(after, torch.tanh(z)), config.dropped)
-            follows = q - (self.temperature() * log)[..., None]
+            follows = q - (self.temperature() * log)[..., None] if self.soft else q
         else:
             action = torch.tanh(self.old(after))
             if config.smoothing:
