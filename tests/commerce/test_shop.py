@@ -1,6 +1,8 @@
 """The shop: it learns, its calibration keeps its promise, and a catalogue answers by picture, item and words."""
 
 import io
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,9 @@ from daybreak.systems.commerce.net import NetConfig, ShopNet, folded
 from daybreak.systems.commerce.recipe import Shopnet
 from daybreak.systems.commerce.shelves import Entry, add, entries, thumb
 from daybreak.systems.commerce.tags import Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "lab"))
+from browser import CHROMIUM, browser
 
 SMALL = NetConfig(side=32, widths=(8, 16, 24, 32), depths=(0, 1, 1), features=64)
 
@@ -126,6 +131,28 @@ def test_a_catalogue_of_other_weights_is_refused(shop, shelf):
     other.catalogue = shelf
     with pytest.raises(UserError, match=other.fingerprint):
         other.search(Search(text="red"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser")
+def test_the_board_is_used_by_keyboard_and_fetches_nothing(shop, shelf, tmp_path):
+    asked = [(name, None, shop.similar_product(SimilarProduct(item=name, k=6))) for name in ("drawing 1", "drawing 2")]
+    (tmp_path / "board.html").write_text(render(shop, shelf, asked, "t"))
+    count = "document.getElementById('count').textContent"
+    with browser(tmp_path / "profile") as tab:
+        tab.open(tmp_path / "board.html")
+        assert tab.ask(count) == "12 hits"
+        tab.press("j")
+        tab.press("j")
+        assert tab.ask("document.activeElement.getAttribute('aria-label')") == "hits of drawing 2"
+        tab.press("b")
+        assert tab.ask("getComputedStyle(document.querySelector('.pic i')).display") == "none"
+        tab.press("/")
+        for letter in "zzz":
+            tab.press(letter)
+        assert tab.ask(count) == "0 of 12 hits"
+        assert tab.ask("[...document.querySelectorAll('.row > .none')].every((said) => !said.hidden)")
+        assert tab.complaints() == []
+        assert [url for url in tab.fetched() if not url.startswith("file:")] == []
 
 
 def test_the_board_escapes_what_comes_from_data(shop, shelf):

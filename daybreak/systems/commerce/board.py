@@ -9,7 +9,7 @@ from typing import Any
 from daybreak.errors import UserError
 from daybreak.media.image import Image
 from daybreak.systems.commerce.catalogue import Catalogue
-from daybreak.systems.commerce.commands import SHELF, opened, shop_of
+from daybreak.systems.commerce.commands import SHELF, counted, opened, shop_of
 from daybreak.systems.commerce.model import Findings, Search, Shop, SimilarImage, SimilarProduct
 from daybreak.systems.commerce.shelves import Entry, add, thumb
 from daybreak.systems.commerce.tags import words_of
@@ -38,7 +38,11 @@ def board(
     shop = shop_of(model)
     shop.catalogue = shelf = Catalogue.open(catalogue, shop.fingerprint)
     names = list(queries) or [row.id for _, row in zip(range(8), shelf.rows(), strict=False)]
-    page = render(shop, shelf, [_asked(shop, shelf, name, mode) for name in names], f"{catalogue}: {len(shelf)} items")
+    if not len(shelf):
+        raise UserError(f"{catalogue} is empty; `commerce add` brings photos")
+    page = render(
+        shop, shelf, [_asked(shop, shelf, name, mode) for name in names], f"{catalogue}: {counted(len(shelf))}"
+    )
     out.write_text(page)
     print(out)
 
@@ -62,6 +66,7 @@ def render(shop: Shop, shelf: Catalogue, asked: Sequence[tuple[str, Image | None
 
     from jinja2 import Environment
 
+    told = _telling(shelf)
     queries = []
     for name, picture, found in asked:
         hits: list[dict[str, Any]] = []
@@ -76,21 +81,32 @@ def render(shop: Shop, shelf: Catalogue, asked: Sequence[tuple[str, Image | None
                     "picture": small.html() if small else "",
                     "box": box,
                     "title": hit.title or hit.id,
+                    "category": hit.category,
                     "price": f"{hit.price:g}" if hit.price is not None else "",
-                    "score": f"{hit.score:.3f}",
-                    "why": ", ".join(word.partition(".")[2] for word in hit.shared),
-                    "words": f"{hit.id} {hit.title} {words_of(hit.tags)}".lower(),
+                    "score": f"{hit.score:.2f}",
+                    "parts": " + ".join(f"{part} {round(value, 2) + 0.0:.2f}" for part, value in hit.parts.items()),
+                    "why": ", ".join(tag.partition(".")[2] for tag in hit.shared if tag in told),
+                    "words": f"{hit.id} {hit.title} {hit.category} {words_of(hit.tags)}".lower(),
                 }
             )
-        notes = "; ".join(
-            [*found.notes, *(f"{w!r} is no tag: {near}" for w, near in found.unknown.items()), found.plan]
-        )
-        read = words_of(found.read) or "no tag is sure"
+        notes = [*found.notes, *(f"{word!r} is no tag: {near}" for word, near in found.unknown.items())]
+        sure = {group: values for group, values in found.read.items() if group != shop.kind}
+        kind = found.kind or ("kind unknown" if picture else "")
+        read = ", ".join(filter(None, (kind, words_of(sure))))
         shown = picture.html() if picture else ""
-        queries.append({"name": name, "picture": shown, "read": read, "hits": hits, "notes": notes})
+        queries.append({"name": name, "picture": shown, "read": read, "hits": hits, "notes": notes, "plan": found.plan})
     text = (files("daybreak.systems.commerce") / "board.html.j2").read_text()
-    about = f"{shop.fingerprint}; the red box is where the network sees the garment; why: tags that query and hit share"
+    about = (
+        f"{shop.fingerprint}. A box is where the network sees the garment, roughly. A kind with a question mark is a "
+        "guess. Both: tags that query and hit share, without those that nearly every item has."
+    )
     return Environment(autoescape=True).from_string(text).render(title=title, about=about, queries=queries)
+
+
+def _telling(shelf: Catalogue) -> set[str]:
+    """The tags that tell something: those that less than nine in ten of the items have."""
+    counted = shelf.view().tags
+    return {f"{group}.{v}" for group, values in counted.items() for v, n in values.items() if n < 0.9 * len(shelf)}
 
 
 def demo(*, out: Path = Path("commerce-demo"), model: str = "commerce") -> None:

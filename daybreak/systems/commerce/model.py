@@ -119,6 +119,8 @@ class Findings(Response):
     """Best first."""
     read: dict[str, tuple[str, ...]]
     """The query's own tags: those that are sure, or what the words were taken for."""
+    kind: str
+    """What the query is: sure, or a guess as "dress?"; empty: unknown, or not said."""
     unknown: dict[str, str]
     """Words of the query that no tag has, with the nearest ones."""
     notes: tuple[str, ...]
@@ -232,7 +234,7 @@ class Shop(Model):
         seen = self.see([request.image])
         where, notes = request.among(catalogue)
         hits = catalogue.search({"instance": seen.instance[0].numpy()}, where=where, k=request.k)
-        return self._found(hits, self._read(seen), notes)
+        return self._found(hits, *self._read(seen), notes)
 
     @action
     def similar_product(self, request: SimilarProduct) -> Findings:
@@ -241,17 +243,19 @@ class Shop(Model):
         if (request.image is None) == (not request.item):
             raise UserError("give a picture (--image) or the id of an item (--item), one of them")
         if request.image is None:
-            vectors, own = catalogue.vectors(request.item), dict(catalogue.get(request.item).tags)
+            vectors, row = catalogue.vectors(request.item), catalogue.get(request.item)
+            own, kind = dict(row.tags), row.category
             query = {name: vectors[name] for name in ("product", "colour")}
         else:
             seen = self.see([request.image])
-            query, own = {"product": seen.product[0].numpy(), "colour": seen.colour[0].numpy()}, self._read(seen)
+            query = {"product": seen.product[0].numpy(), "colour": seen.colour[0].numpy()}
+            own, kind = self._read(seen)
         weights = {"product": 1.0, "colour": request.colour_weight}
         if not request.colour_weight:
             del query["colour"], weights["colour"]
         exclude = [request.item] if request.item else []
         where, notes = request.among(catalogue)
-        return self._found(catalogue.search(query, weights, where, request.k, exclude), own, notes)
+        return self._found(catalogue.search(query, weights, where, request.k, exclude), own, kind, notes)
 
     @action
     def search(self, request: Search) -> Findings:
@@ -280,7 +284,8 @@ class Shop(Model):
         elif hits:
             kept.note = fewer(len(kept), request.k, where)
         del kept[request.k :]
-        return self._found(kept, wanted.tags, notes, wanted.unknown)
+        kind = ", ".join(wanted.tags.get(self.kind, ()))
+        return self._found(kept, wanted.tags, kind, notes, wanted.unknown)
 
     @action
     def duplicates(self, request: Duplicates) -> Copies:
@@ -296,10 +301,11 @@ class Shop(Model):
         self.catalogue.check_model(self.fingerprint)
         return self.catalogue
 
-    def _read(self, seen: Seen) -> dict[str, tuple[str, ...]]:
-        """The sure tags of a query's picture."""
-        sure = self.said(self.probabilities(seen)[0])
-        return {group: tuple(values) for group, values in sure.items() if values}
+    def _read(self, seen: Seen) -> tuple[dict[str, tuple[str, ...]], str]:
+        """The sure tags of a query's picture, and its kind."""
+        probability = self.probabilities(seen)[0]
+        sure = {group: tuple(values) for group, values in self.said(probability).items() if values}
+        return sure, self.category(probability, sure)
 
     def _sure_of(self, catalogue: Catalogue, hits: Hits, tags: Mapping[str, Sequence[str]]) -> Hits:
         """The hits that have each wanted tag, or may well have it. One that was removed meanwhile is none."""
@@ -318,6 +324,7 @@ class Shop(Model):
         self,
         hits: Hits,
         own: Mapping[str, Sequence[str]],
+        kind: str,
         notes: Sequence[str] = (),
         unknown: Mapping[str, str] | None = None,
     ) -> Findings:
@@ -341,7 +348,9 @@ class Shop(Model):
             )
         told = (*notes, *([hits.note] if hits.note else []))
         read = {group: tuple(values) for group, values in own.items()}
-        return Findings(hits=tuple(found), read=read, unknown=dict(unknown or {}), notes=told, plan=str(hits.plan))
+        return Findings(
+            hits=tuple(found), read=read, kind=kind, unknown=dict(unknown or {}), notes=told, plan=str(hits.plan)
+        )
 
     def see(self, images: Sequence[Image]) -> Seen:
         """What the network says of photos, in one pass."""
