@@ -207,7 +207,7 @@ class Service:
         self.day = 0
         self.first: list[Traits] = []
         self.recorder = served.Recorder(lab, self.clock)
-        for _ in range(7):
+        for _ in range(reference.FIRST):
             self.first += self.live(world)
 
     def live(self, world: World) -> list[Traits]:
@@ -230,8 +230,8 @@ class Service:
             asked += self.live(world)
             today = MONDAY.date() + timedelta(days=self.day)
             days = reference.whole_week(self.lab, self.title, today - timedelta(days=1))
-            first = [actions for _, actions in reference.first_week(self.lab, self.title, today)]
-            if any(shift.drifted for shift in drift.test(days, {"first week": first})):
+            first = [actions for _, actions in reference.first_weeks(self.lab, self.title, today)]
+            if any(shift.drifted for shift in drift.test(days, {"first weeks": first})):
                 found = found or day
                 if until_found and not self.both:
                     break
@@ -280,7 +280,7 @@ def measure(quick: bool) -> Iterator[Row]:
             world = worlds(rng, bool(pool) and number % 4 == 0)
             place = "few clients" if world.clients else "bursts" if world.burst else "many clients"
             service = Service(lab, f"quiet@{number + 1}", world, rng, pool, number % 8 < 2)
-            for _ in range(6):  # as long as a look would reach into the first week, there is none
+            for _ in range(6):  # as long as a look would reach into the first weeks, there is none
                 service.live(world)
             told = [("quiet", "", service.week(world, False)) for _ in range(WEEKS)]
             for turn in range(CHANGES):

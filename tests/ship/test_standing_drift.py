@@ -224,7 +224,7 @@ def week(rng, visits, *, shift=0.0, scale=1.0, share=0.3, clients=0, days=7):
 @pytest.mark.parametrize("change", [{"shift": 1.0}, {"shift": -1.0}, {"scale": 2.5}, {"share": 0.7}])
 def test_a_drift_is_found_and_told_in_its_own_unit(change):
     rng = np.random.default_rng(3)
-    first, *_ = drift.test(week(rng, 350, **change), {"first week": week(rng, 350)})
+    first, *_ = drift.test(week(rng, 350, **change), {"first weeks": week(rng, 350)})
     assert first.drifted
     assert first.trait == ("kind" if "share" in change else "size")
     told = drift.sentence(first, 2)
@@ -359,7 +359,7 @@ def test_what_no_item_stands_for_is_held_against_the_first_week_of_service(in_se
     ask(in_service, 14, 7, kind="twice")
     row = look(in_service, 21)
     assert "say: kind" in row["said"]
-    assert "against the first week" in row["said"]
+    assert "against the first weeks" in row["said"]
     with Standing(in_service) as standing:
         (order,) = standing.orders()
     assert [shift["trait"] for shift in order.found] == ["kind"]
@@ -378,9 +378,9 @@ def test_the_snapshot_is_counted_once(in_service, monkeypatch):
     look(in_service, 7)
 
 
-def test_a_few_requests_by_hand_are_no_first_week(in_service):
+def test_a_few_requests_by_hand_are_no_first_weeks(in_service):
     ask(in_service, 0, 1, visits=2)
-    ask(in_service, 10, 7)
-    assert reference.first_week(in_service, "toy-server@1", date(2026, 11, 2) + timedelta(days=16)) == []
-    found = reference.first_week(in_service, "toy-server@1", date(2026, 11, 2) + timedelta(days=17))
-    assert [day.day for day, _ in found] == [12, 13, 14, 15, 16, 17, 18]
+    ask(in_service, 20, 14)
+    assert reference.first_weeks(in_service, "toy-server@1", date(2026, 11, 2) + timedelta(days=33)) == []
+    found = reference.first_weeks(in_service, "toy-server@1", date(2026, 11, 2) + timedelta(days=34))
+    assert [day for day, _ in found] == [date(2026, 11, 22) + timedelta(days=n) for n in range(14)]

@@ -153,18 +153,18 @@ class Look:
                 f"on {drift.FEWEST_DAYS}{apart}"
             )
             return
-        first = reference.first_week(self.lab, title, day)
+        first = reference.first_weeks(self.lab, title, day)
         # Days that are held against themselves prove nothing.
         apart_from = first and first[-1][0] < day - timedelta(days=7)
         sides = {
             "snapshot": [reference.of_snapshot(self.lab, self.version, self.run)],
-            "first week": [actions for _, actions in first] if apart_from else [],
+            "first weeks": [actions for _, actions in first] if apart_from else [],
         }
         shifts = drift.test(days, sides)
         self.found = tuple(shift for shift in shifts if shift.drifted)
         if not shifts:
             self.said = (
-                f"{visits:.0f} visits in a week, and nothing to hold them against before {title} served two weeks"
+                f"{visits:.0f} visits in a week, and nothing to hold them against before {title} served three weeks"
             )
             return
         if not self.found:

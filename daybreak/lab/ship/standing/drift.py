@@ -56,7 +56,7 @@ class Shift:
     words: str
     """What moved from where to where."""
     against: str
-    """What it was held against: "snapshot" or "first week"."""
+    """What it was held against: "snapshot" or "first weeks"."""
 
     @property
     def drifted(self) -> bool:
@@ -73,7 +73,7 @@ def test(now: Sequence[Actions], references: Mapping[str, Sequence[Actions]]) ->
 
     Args:
         now: what was asked, day by day.
-        references: what to hold it against, by name ("snapshot", "first week"): a trait is held against the first one
+        references: what to hold it against, by name ("snapshot", "first weeks"): a trait is held against the first one
             that has it. One part where days mean nothing.
     """
     pairs: list[tuple[str, str, str, Pair]] = []

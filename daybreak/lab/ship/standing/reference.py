@@ -1,7 +1,7 @@
-"""What a version's requests are held against: the items of its snapshot, and its own first week of service.
+"""What a version's requests are held against: the items of its snapshot, and its own first two weeks of service.
 
 An item stands for a request where a media field's type can read it; the other fields of a request have no item behind
-them, so that they are held against what was asked in the first seven days. Both are counted once and kept beside what
+them, so that they are held against what was asked then. Both are counted once and kept beside what
 is served. It knows items, types and counts; it knows nothing about tests.
 """
 
@@ -24,6 +24,8 @@ from daybreak.lab.system import resolve, system
 from daybreak.media import Media
 
 WEEK = 7
+FIRST = 14
+"""Days of service that later weeks are held against."""
 ITEMS = 1000
 """Training items that stand for the snapshot, spread evenly over it."""
 TRIED = 8
@@ -82,18 +84,18 @@ def _counted(lab: Lab, run: Run, kind: type[Media]) -> Counts:
     return counts
 
 
-def first_week(lab: Lab, title: str, today: date) -> list[tuple[date, Actions]]:
-    """What was asked of a version in its first seven days with enough visits, day by day; empty until they are over.
+def first_weeks(lab: Lab, title: str, today: date) -> list[tuple[date, Actions]]:
+    """What was asked of a version in its first two weeks with enough visits, day by day; empty until they are over.
 
-    A few requests by hand before a service begins are no week of it.
+    A few requests by hand before a service begins are no part of it.
     """
-    path = folder_of(lab, title) / "first-week.json"
+    path = folder_of(lab, title) / "first-weeks.json"
     if kept := _read(path):
         return [(date.fromisoformat(day), _actions(actions)) for day, actions in kept["days"].items()]
     days = served(lab, title)
     found: list[tuple[date, Actions]] = []
     for start in days:
-        end = start + timedelta(days=WEEK)
+        end = start + timedelta(days=FIRST)
         found = [(day, actions) for day, actions in days.items() if start <= day < end]
         if end > today:
             return []
