@@ -14,6 +14,7 @@ system = System(
     },
     models={
         "shop": "daybreak.systems.commerce.model:Shop",
+        "clip": "daybreak.systems.commerce.clip:ClipShop",
         "stylist": "daybreak.systems.commerce.outfits.model:Stylist",
         "recommender": "daybreak.systems.commerce.recommend.model:Recommender",
     },
@@ -24,6 +25,7 @@ system = System(
         "restore": "daybreak.systems.commerce.commands:restore",
         "compact": "daybreak.systems.commerce.commands:compact",
         "check": "daybreak.systems.commerce.commands:check",
+        "clip": "daybreak.systems.commerce.clip:clip",
         "reembed": "daybreak.systems.commerce.commands:reembed",
         "board": "daybreak.systems.commerce.board:board",
         "demo": "daybreak.systems.commerce.board:demo",

@@ -151,6 +151,8 @@ class Shop(Model):
     Config = ShopConfig
     resources: ClassVar[Mapping[str, str]] = {"catalogue": "daybreak.systems.commerce.catalogue:Catalogue"}
     catalogue: Catalogue | None
+    family: ClassVar[str] = "shop"
+    """The first word of its fingerprint."""
     about: ClassVar[str] = (
         "Finds garments that look alike, tags them, and says where they are in a photo. It was made for catalogues. It "
         "reads clothing, not people: nothing about a wearer may be concluded from it. It is no judge of what is "
@@ -169,7 +171,7 @@ class Shop(Model):
         for name, tensor in sorted(self.net.state_dict().items()):
             whole.update(name.encode())
             whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return f"shop-{whole.hexdigest()[:16]}"
+        return f"{self.family}-{whole.hexdigest()[:16]}"
 
     @property
     def spaces(self) -> dict[str, int]:
