@@ -9,9 +9,11 @@ from rl_learn import same_after_resume, settled
 
 from daybreak.errors import UserError
 from daybreak.systems.rl import dist
+from daybreak.systems.rl.control import Control
 from daybreak.systems.rl.mixing import POLICIES
 from daybreak.systems.rl.nets.curiosity import Rnd
 from daybreak.systems.rl.policy import Policy, PolicyConfig
+from daybreak.systems.rl.policy.learner import _first
 from daybreak.systems.rl.spec import Space, Spec
 from daybreak.systems.rl.store import Block
 
@@ -20,12 +22,19 @@ SMALL = {"hidden": (16, 16), "play": 8, "batch": 16, "epochs": 2, "envs": 4, "bu
 
 def small(name, **more):
     preset = Policy.preset(name)
+    assert preset is not None
     given = {key: getattr(preset, key) for key in preset.model_fields_set}
     return PolicyConfig(**{**given, **SMALL, **more})
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize("name", POLICIES)
+REMEMBERING = ["ppo+lstm", "a2c+gru", "impala+lstm", "vmpo+gru", "rnd_ppo+lstm"]
+
+
+@pytest.mark.parametrize(
+    ("name", "env"),
+    [(name, env) for name in POLICIES for env in ("CartPole-v1", "Pendulum-v1")]
+    + [(name, "CartPole-v1") for name in REMEMBERING],
+)
 def test_every_preset_resumes_to_the_same_bits(name, env, tmp_path):
     same_after_resume(Policy, small(name, env=env, seeds=2, normalise=True, normalise_rewards=True), tmp_path)
 
@@ -63,7 +72,7 @@ def test_truncation_is_bootstrapped_from_the_episodes_last_observation_and_termi
     changed = Block(columns, {(3, 0, 1): {"vector": final}}, block.after)
     value = torch.from_numpy(columns["value"])
     with torch.no_grad():
-        _, following = learner._values(changed, value, {})
+        _, following = learner._values(changed, {"value": value}, {})
         expected = learner.net.both({"vector": torch.from_numpy(final)[None, None]})[1]
     assert following[3, 0, 1] == pytest.approx(float(expected), abs=1e-6)
     assert torch.equal(following[:3], value[1:4])
@@ -125,6 +134,82 @@ def test_rnds_random_net_never_changes_and_what_was_seen_often_is_not_new():
         optimiser.step()
     assert all(torch.equal(a, b) for a, b in zip(before, rnd.target.parameters(), strict=True))
     assert float(rnd({"vector": torch.randn(1, 64, 3) + 3})[0].mean()) > 5 * float(rnd(seen)[0].mean())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_sequences_learn_from_what_the_memory_held_when_they_were_played(kind, shared):
+    """Through a round in pieces of 4 steps the net says again what it said as it played, over ends of episodes too."""
+    torch.manual_seed(0)
+    config = small(f"ppo+{kind}", env="probe:memory", seeds=2, play=12, batch=16, sequence=4, shared=shared)
+    learner = Policy(config, None)
+    learner.actor.collect(3)  # so that the round begins within an episode
+    block = learner.actor.collect(12)
+    assert block.columns["terminated"].any()
+    column = {n: torch.from_numpy(v) for n, v in block.columns.items()}
+    item = {"carry": learner._flat(column["carry"]), "first": learner._flat(_first(column))}
+    numbers, value = learner._both({"vector": learner._flat(column["vector"])}, item)
+    log_prob = learner.net.log_prob(numbers, learner._flat(column["stored"]))
+    assert torch.allclose(log_prob, learner._flat(column["log_prob"]), atol=1e-6)
+    assert torch.allclose(value, learner._flat(column["value"]), atol=1e-6)
+    assert torch.equal(learner._unflat(learner._flat(column["reward"]), 12), column["reward"])
+    pick = learner._order(48)
+    assert sorted(pick[0].tolist()) == list(range(48))
+    assert (pick.view(2, 12, 4).diff(dim=-1) == 1).all()
+
+
+def test_with_a_memory_truncation_is_bootstrapped_through_the_episodes_last_observation():
+    torch.manual_seed(0)
+    learner = Policy(small("ppo+lstm"), None)
+    block = learner.actor.collect(8)
+    columns = {name: column.copy() for name, column in block.columns.items()}
+    columns["terminated"][:], columns["truncated"][:] = False, False
+    columns["truncated"][3, 0, 1] = True
+    final = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    changed = Block(columns, {(3, 0, 1): {"vector": final}}, block.after)
+    column = {name: torch.from_numpy(value) for name, value in columns.items()}
+    with torch.no_grad():
+        _, following = learner._values(changed, column, {"vector": column["vector"]})
+        held = learner.net.recall({"vector": column["vector"][3, :, 1:2]}, column["carry"][3, :, 1:2])[2]
+        expected = learner.net.recall({"vector": torch.from_numpy(final)[None, None]}, held)[1]
+        last = learner.net.recall({"vector": torch.from_numpy(block.after["vector"])}, learner.actor.carry)[1]
+    assert following[3, 0, 1] == pytest.approx(float(expected), abs=1e-6)
+    ended = torch.from_numpy(block.columns["terminated"][-1] | block.columns["truncated"][-1])
+    assert torch.allclose(following[-1][~ended], last[~ended], atol=1e-6)
+
+
+def test_a_cue_is_recalled_with_a_memory_and_not_without():
+    reached = {}
+    for name in ("ppo+gru", "ppo"):
+        torch.manual_seed(0)
+        config = small(name, env="probe:memory", batch=32, epochs=4, lr=3e-3, schedule="constant", budget=5000)
+        learner = Policy(config, None)
+        settled(learner, 110)
+        reached[name] = float(np.mean([total for total, _ in learner.actor.recent[0]]))
+    assert reached["ppo+gru"] > 0.8
+    assert abs(reached["ppo"]) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ppo+dueling", "dueling is a part of value-based agents; ppo takes lstm or gru"),
+        ("ppo+n3", "n3 is a part of value-based agents"),
+        ("a2c+lsmt", "unknown part 'lsmt'; a2c takes lstm or gru"),
+        ("ppo+lstm+gru", "an agent has one memory"),
+    ],
+)
+def test_parts_that_a_policy_does_not_take_are_refused_with_the_reason(name, why):
+    with pytest.raises(UserError, match=why.replace("+", r"\+")):
+        Policy.preset(name)
+    with pytest.raises(UserError, match=r"sac\+lstm: this family learns from single steps .*; ppo\+lstm has one"):
+        Control.preset("sac+lstm")
+
+
+@pytest.mark.parametrize("changed", [{"sequence": 3}, {"sequence": 8, "batch": 4}])
+def test_sequences_that_do_not_fit_say_the_remainder(changed):
+    with pytest.raises(UserError, match=r"is no multiple of the \d steps of a sequence .* would be left over"):
+        Policy(small("ppo+lstm", **changed), None)
 
 
 def test_ppo_learns_to_balance():

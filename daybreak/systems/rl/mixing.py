@@ -142,10 +142,26 @@ def search_presets() -> dict[str, dict[str, Any]]:
     return {name: {**parts, **TUNED.get((name, ""), {})} for name, parts in SEARCHES.items()}
 
 
+def remembering(config: type[Any], others: tuple[str, ...], name: str) -> dict[str, Any]:
+    """The fields that "+lstm" or "+gru" add to a preset that learns no values. Raises `UserError` for other parts, and
+    where the family has no memory."""
+    if wrong := [part for part in others if part not in ("lstm", "gru")]:
+        known = wrong[0] in PARTS or re.fullmatch(r"n\d+", wrong[0])
+        why = f"{wrong[0]} is a part of value-based agents" if known else f"unknown part {wrong[0]!r}"
+        raise UserError(f"{name}: {why}; {name.partition('+')[0]} takes lstm or gru")
+    if "memory" not in config.model_fields:
+        raise UserError(f"{name}: this family learns from single steps and has no memory; ppo+{others[0]} has one")
+    return parts_of(others)
+
+
 def mixed(config: type[C], presets: Mapping[str, C], name: str) -> C | None:
     """The config that a name stands for; None where it is nobody's."""
     name, at, env = name.partition("@")
-    if "+" in name:
+    if "+" in name and name.partition("+")[0] in presets and "head" not in getattr(config, "model_fields", {}):
+        first, *others = name.split("+")
+        held: Any = presets[first]
+        fields = {key: getattr(held, key) for key in held.model_fields_set} | remembering(config, tuple(others), name)
+    elif "+" in name:
         first, *others = name.split("+")
         begin = SUMS.get(first, (first,)) if first in SUMS or first in PARTS else None
         if begin is None or "head" not in getattr(config, "model_fields", {}):

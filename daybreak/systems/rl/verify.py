@@ -227,6 +227,10 @@ PROBED = {"control": 6000.0, "search": 6000.0}
 """Steps of play in the first probe, where 2,000 do not do: MPO moves within its bounds."""
 
 
+REMEMBERED = {"value": 8000.0, "policy": 6000.0}
+"""Steps of play in the probe that asks for what was seen before."""
+
+
 def probes(cls: type[Learner[Any]], config: Any) -> Iterator[Check]:
     """Tiny environments: the best return, where the right action depends on what is seen; and the value of an episode
     that is cut off, which is that of going on (an algorithm that takes a time limit for an end learns another)."""
@@ -239,6 +243,12 @@ def probes(cls: type[Learner[Any]], config: Any) -> Iterator[Check]:
     yield Check(f"{name} is learned", mean >= 0.9, f"greedy return {mean:.2f}, best 1")
     if cls.family not in ("value", "policy"):
         return
+    if config.memory != "none":
+        learner = _taught(cls, config, "probe:memory", REMEMBERED[cls.family])
+        with undisturbed(learner):
+            played = play(learner.net, "probe:memory", 1, 20, 0)
+        mean = float(np.mean([total for total, _, _ in played.values()]))
+        yield Check("probe:memory is learned", mean >= 0.9, f"greedy return {mean:.2f}, best 1, without memory 0")
     (known,) = VALUES["truncation"]
     gamma = 0.8
     learner = _taught(cls, config, "probe:truncation", 3000.0, gamma=gamma, v_max=10.0)

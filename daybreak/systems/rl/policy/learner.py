@@ -7,176 +7,22 @@ V-trace), what is maximised (the gradient, PPO's clip, V-MPO's dual) and what is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from daybreak.errors import UserError
-from daybreak.systems.rl import dist, recipe, returns
-from daybreak.systems.rl.actor import Acted, ActingNet, ReturnScale
+from daybreak.systems.rl import dist, returns
+from daybreak.systems.rl.actor import ReturnScale
 from daybreak.systems.rl.mixing import mixed, policy_presets
 from daybreak.systems.rl.nets.curiosity import Icm, Rnd
-from daybreak.systems.rl.nets.encoders import Encoder
-from daybreak.systems.rl.nets.layers import Linear
+from daybreak.systems.rl.policy.config import PolicyConfig
+from daybreak.systems.rl.policy.nets import Duals, PolicyNet
 from daybreak.systems.rl.recipe import Learner
 from daybreak.systems.rl.spec import Spec
 from daybreak.systems.rl.store import Block, Ring
-
-
-class PolicyConfig(recipe.Config):
-    """What a policy-gradient agent is made of."""
-
-    objective: Literal["gradient", "clip", "vmpo"] = "clip"
-    """The plain policy gradient, PPO's clipped ratio, or V-MPO's weighted likelihood with its divergence bound."""
-    advantage: Literal["returns", "gae", "vtrace"] = "gae"
-    """Whole discounted returns, generalised advantages, or V-trace."""
-    curiosity: Literal["none", "icm", "rnd"] = "none"
-    """What is added to the reward."""
-    play: int = Field(32, ge=1)
-    """Steps in each copy between two rounds of learning."""
-    batch: int = Field(256, ge=1)
-    """Steps in one update, for each seed."""
-    epochs: int = Field(10, ge=1)
-    """Times that what was played is learned from."""
-    lam: float = Field(0.95, ge=0, le=1)
-    """Lambda of GAE and of V-trace's trace."""
-    lr: float = Field(3e-4, gt=0)
-    """Peak learning rate."""
-    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "linear"
-    """Shape of the learning rate."""
-    clip: float = Field(0.5, ge=0)
-    """Largest gradient norm."""
-    ratio: float = Field(0.2, gt=0)
-    """PPO's clip of the ratio."""
-    ratio_falls: bool = False
-    """Whether that clip falls with the learning rate."""
-    value_clip: float = Field(0.0, ge=0)
-    """PPO's clip of the value's change; 0: none."""
-    value_weight: float = Field(0.5, ge=0)
-    """Weight of the value's loss."""
-    entropy: float = Field(0.0, ge=0)
-    """Weight of the entropy bonus."""
-    standardise: bool = True
-    """Scale each batch's advantages to mean 0 and deviation 1."""
-    normalise_rewards: bool = False
-    """Divide rewards by the running deviation of returns."""
-    most_kl: float = Field(0.0, ge=0)
-    """Stop a round's epochs once the policy has moved by this divergence; 0: never."""
-    shared: bool = False
-    """Whether policy and value share their encoder; always so for images."""
-    hidden: tuple[int, ...] = (64, 64)
-    activation: Literal["relu", "tanh", "silu"] = "tanh"
-    log_std: float = 0.0
-    """Of the Gaussian, at the start, where actions are reals."""
-    bonus: float = Field(0.01, ge=0)
-    """Weight of the curiosity's reward."""
-    bonus_gamma: float = Field(0.99, ge=0, le=1)
-    """Discount of RND's own value, which no episode's end cuts."""
-    eps_eta: float = Field(0.02, gt=0)
-    """V-MPO: bound of the temperature's dual."""
-    eps_alpha: float = Field(0.01, gt=0)
-    """V-MPO: bound of the policy's divergence (of the mean, for reals)."""
-    optimiser: Literal["adam", "adamw", "rmsprop"] = "adam"
-    """What makes the updates."""
-    adam_eps: float = Field(1e-5, gt=0)
-    """Adam's epsilon."""
-
-
-class PolicyNet(ActingNet):
-    """Observations to a policy and a value (two with RND). Reals come from a Gaussian whose deviation is one for all
-    states; the action is stored as drawn, and cut to the bounds only where the environment takes it."""
-
-    def __init__(self, config: PolicyConfig, spec: Spec, seeds: int) -> None:
-        super().__init__()
-        self.config, self.space = config, spec.action
-        self.shared = config.shared or spec.image is not None
-
-        # Two encoders of one shape are one encoder of twice the seeds: half the calls.
-        self.encoder = Encoder(
-            seeds if self.shared else 2 * seeds, spec, config.hidden, config.activation, config.image,
-            orthogonal=True, normalise=config.normalise,
-        )  # fmt: skip
-        size = self.encoder.size
-        outputs = self.space.size if self.space.kind == "box" else sum(self.space.choices)
-        self.policy = Linear(seeds, size, outputs, "orthogonal", 0.01)
-        self.value = Linear(seeds, size, 2 if config.curiosity == "rnd" else 1, "orthogonal", 1.0)
-        if self.space.kind == "box":
-            self.log_std = nn.Parameter(torch.full((seeds, 1, outputs), config.log_std))
-            low, high = torch.tensor(self.space.low), torch.tensor(self.space.high)
-            self.register_buffer("middle", (low + high) / 2)
-            self.register_buffer("reach", (high - low) / 2)
-        self.middle: Tensor
-        self.reach: Tensor
-
-    def both(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The policy's numbers [seeds, batch, outputs] (logits, or means in units of the half range) and the values
-        [seeds, batch, 1 or 2]."""
-        if self.shared:
-            actor = critic = self.encoder(observation)
-        else:
-            actor, critic = self.encoder({n: v.repeat(2, *[1] * (v.dim() - 1)) for n, v in observation.items()}).chunk(
-                2
-            )
-        numbers = self.policy(actor)
-        mask = observation.get("mask")
-        return dist.masked(numbers, mask) if self.space.kind != "box" else numbers, self.value(critic)
-
-    def see(self, observation: Mapping[str, Tensor]) -> None:
-        """Let the normaliser take in observations [seeds, batch, ...]."""
-        times = 1 if self.shared else 2
-        self.encoder.see({n: v.repeat(times, *[1] * (v.dim() - 1)) for n, v in observation.items()})
-
-    def parts(self, numbers: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each choice."""
-        return (numbers,) if self.space.kind == "discrete" else torch.split(numbers, list(self.space.choices), dim=-1)
-
-    def sample(self, numbers: Tensor) -> Tensor:
-        """An action as it is stored: choices, or reals in units of the half range, not cut."""
-        if self.space.kind == "box":
-            return numbers + self.log_std.exp() * torch.randn_like(numbers)
-        drawn = [dist.choose(part) for part in self.parts(numbers)]
-        return drawn[0] if self.space.kind == "discrete" else torch.stack(drawn, dim=-1)
-
-    def log_prob(self, numbers: Tensor, action: Tensor) -> Tensor:
-        """Log-probability of stored actions [seeds, batch]."""
-        if self.space.kind == "box":
-            return dist.log_gaussian(action, numbers, self.log_std.expand_as(numbers))
-        if self.space.kind == "discrete":
-            return dist.log_choice(numbers, action)
-        return torch.stack([dist.log_choice(p, action[..., i]) for i, p in enumerate(self.parts(numbers))]).sum(0)
-
-    def entropy(self, numbers: Tensor) -> Tensor:
-        """Entropy in nats [seeds, batch]."""
-        if self.space.kind == "box":
-            return dist.entropy_gaussian(self.log_std.expand_as(numbers))
-        if self.space.kind == "discrete":
-            return dist.entropy_choice(numbers)
-        return torch.stack([dist.entropy_choice(part) for part in self.parts(numbers)]).sum(0)
-
-    def outer(self, action: Tensor) -> Tensor:
-        """A stored action as the environment takes it."""
-        if self.space.kind != "box":
-            return action
-        return self.middle + self.reach * action.clamp(-1, 1)
-
-    def act(self, observation: Mapping[str, Tensor], carry: Tensor | None, through: float) -> Acted:
-        numbers, value = self.both(observation)
-        stored = self.sample(numbers)
-        extras = {"stored": stored, "log_prob": self.log_prob(numbers, stored), "value": value}
-        if self.config.objective == "vmpo":
-            extras["numbers"] = numbers
-        return Acted(self.outer(stored), None, extras)
-
-    def greedy(self, observation: Mapping[str, Tensor], carry: Tensor | None) -> Acted:
-        numbers, value = self.both(observation)
-        if self.space.kind == "box":
-            return Acted(self.outer(numbers), None, {"value": value})
-        best = [part.argmax(-1) for part in self.parts(numbers)]
-        return Acted(best[0] if self.space.kind == "discrete" else torch.stack(best, dim=-1), None, {"value": value})
 
 
 class Policy(Learner[PolicyConfig]):
@@ -206,6 +52,14 @@ class Policy(Learner[PolicyConfig]):
                 f"--batch {config.batch} does not divide the {played} steps that {config.envs} copies play in "
                 f"{config.play}: {played % config.batch} would be left over"
             )
+        self.length = (config.sequence or config.play) if config.memory != "none" else 1
+        """Steps that are learned from in one piece."""
+        for name, whole in (("--play", config.play), ("--batch", config.batch)):
+            if whole % self.length:
+                raise UserError(
+                    f"{name} {whole} is no multiple of the {self.length} steps of a sequence through which the memory "
+                    f"learns: {whole % self.length} would be left over; set --sequence"
+                )
         self.net: PolicyNet = self.net_of(config, self.spec, config.seeds).to(self.device)
         kind: Any = torch.optim.RMSprop if config.optimiser == "rmsprop" else config.optimiser
         options = (
@@ -245,32 +99,28 @@ class Policy(Learner[PolicyConfig]):
         column = {n: torch.from_numpy(v).to(self.device) for n, v in block.columns.items() if n != "image"}
         seen = self._seen(block, rows)
         if config.normalise:
-            self.net.see({"vector": _flat(seen["vector"])})
+            self.net.see({"vector": self._flat(seen["vector"])})
         with torch.no_grad():
-            value, next_value = self._values(block, column["value"], seen)
+            value, next_value = self._values(block, column, seen)
             bonus = self._bonus(block, seen, column)
             advantage, goal = self._advantages(column, value, next_value, bonus, seen)
-        flat: dict[str, Tensor] = {
-            "stored": _flat(column["stored"]), "log_prob": _flat(column["log_prob"]),
-            "advantage": _flat(advantage), "goal": _flat(goal), "value": _flat(value),
-        }  # fmt: skip
+        parts = {**column, "advantage": advantage, "goal": goal, "value": value}
+        flat = {n: self._flat(parts[n]) for n in ("stored", "log_prob", "advantage", "goal", "value")}
+        if self.net.memory is not None:
+            flat.update(carry=self._flat(column["carry"]), first=self._flat(_first(column)))
         if config.objective == "vmpo":
-            flat["numbers"] = _flat(column["numbers"])
+            flat["numbers"] = self._flat(column["numbers"])
             flat["log_std"] = (
                 self.net.log_std.detach().clone() if self.net.space.kind == "box" else flat["value"][:, :1]
             )
-        observations = {name: _flat(v) for name, v in seen.items()}
+        observations = {name: self._flat(v) for name, v in seen.items()}
         following = self._following(block, seen) if config.curiosity == "icm" else None
         count = flat["stored"].shape[1]
         if config.standardise and config.batch == count:
             flat["advantage"] = _standard(flat["advantage"])
         out: dict[str, Tensor] = {}
         for epoch in range(config.epochs):
-            order = (
-                torch.from_numpy(self.random.permuted(np.tile(np.arange(count), (config.seeds, 1)), axis=1))
-                if config.batch < count
-                else None
-            )
+            order = self._order(count) if config.batch < count else None
             for begin in range(0, count, config.batch):
                 pick = None if order is None else order[:, begin : begin + config.batch].to(self.device)
                 # What is logged is the round's last update; measuring each would cost a fifth of the time.
@@ -310,16 +160,37 @@ class Policy(Learner[PolicyConfig]):
                 stacked[name].append(value)
         return keys, {n: torch.from_numpy(np.stack(v)).to(self.device) for n, v in stacked.items() if v}
 
-    def _values(self, block: Block, value: Tensor, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _order(self, count: int) -> Tensor:
+        """A shuffle of `count` steps for each seed; the steps of a sequence stay together."""
+        pieces = np.tile(np.arange(count // self.length), (self.config.seeds, 1))
+        order = torch.from_numpy(self.random.permuted(pieces, axis=1))
+        if self.length == 1:
+            return order
+        return (order[..., None] * self.length + torch.arange(self.length)).flatten(1)
+
+    def _values(self, block: Block, column: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Values [time, seeds, copies, heads] of what was seen, and of what each step led to."""
+        value, carry = column["value"], column.get("carry")
         after = {n: torch.from_numpy(v).to(self.device) for n, v in block.after.items()}
-        following = torch.cat([value[1:], self.net.both(after)[1][None]])
+        if carry is not None:
+            _, _, carry = self.net.recall({n: v[-1] for n, v in seen.items()}, carry[-1])
+            assert carry is not None
+            carry = carry * (1 - _ended(column)[-1])[..., None]
+        following = torch.cat([value[1:], self.net.recall(after, carry)[1][None]])
         keys, finals = self._finals(block)
         if keys:
             # Every seed's net sees every final: few, and each takes its own seed's answer.
             seeds = self.config.seeds
-            spread = {n: v[None].expand(seeds, *v.shape) for n, v in finals.items()}
-            _, answers = self.net.both(spread)
+
+            def spread(x: Tensor) -> Tensor:
+                return x[None].expand(seeds, *x.shape)
+
+            held = None
+            if carry is not None:
+                places = tuple(torch.tensor(place) for place in zip(*keys, strict=True))
+                before = {n: spread(v[places]) for n, v in seen.items()}
+                held = self.net.recall(before, spread(column["carry"][places]))[2]
+            _, answers, _ = self.net.recall({n: spread(v) for n, v in finals.items()}, held)
             for number, (t, seed, copy) in enumerate(keys):
                 following[t, seed, copy] = answers[seed, number]
         return value, following
@@ -332,7 +203,7 @@ class Policy(Learner[PolicyConfig]):
         for number, (t, seed, copy) in enumerate(keys):
             for name in led:
                 led[name][t, seed, copy] = finals[name][number]
-        return {n: _flat(v) for n, v in led.items()}
+        return {n: self._flat(v) for n, v in led.items()}
 
     def _bonus(self, block: Block, seen: Mapping[str, Tensor], column: Mapping[str, Tensor]) -> Tensor | None:
         """The curiosity's reward [time, seeds, copies]."""
@@ -343,13 +214,13 @@ class Policy(Learner[PolicyConfig]):
             if self.curiosity.normaliser is not None:
                 self.curiosity.normaliser.see(led["vector"])
             raw, _ = self.curiosity(led)
-            whole = _unflat(raw, len(block))
+            whole = self._unflat(raw, len(block))
             ended = np.zeros(whole.shape[1:], bool)
             scaled = [self.bonus_scale(row.cpu().numpy(), ended) for row in whole]
             return torch.from_numpy(np.stack(scaled).astype(np.float32)).to(self.device)
-        now = {n: _flat(v) for n, v in seen.items()}
-        raw, _ = self.curiosity(now, led, _flat(column["stored"]))
-        return _unflat(raw, len(block))
+        now = {n: self._flat(v) for n, v in seen.items()}
+        raw, _ = self.curiosity(now, led, self._flat(column["stored"]))
+        return self._unflat(raw, len(block))
 
     def _advantages(
         self, column: Mapping[str, Tensor], value: Tensor, next_value: Tensor, bonus: Tensor | None,
@@ -358,7 +229,7 @@ class Policy(Learner[PolicyConfig]):
         """Advantages [time, seeds, copies] and the values' goals [time, seeds, copies, heads]."""
         config = self.config
         reward, terminated = column["reward"], column["terminated"].float()
-        ended = (column["terminated"] | column["truncated"]).float()
+        ended = _ended(column)
         if bonus is not None and config.curiosity == "icm":
             reward = reward + config.bonus * bonus
         v, after = value[..., 0], next_value[..., 0]
@@ -369,8 +240,11 @@ class Policy(Learner[PolicyConfig]):
             goal = returns.discounted(reward, ended, after * (1 - terminated), config.gamma)
             advantage = goal - v
         else:
-            numbers, _ = self.net.both({n: _flat(x) for n, x in seen.items()})
-            now = _unflat(self.net.log_prob(numbers, _flat(column["stored"])), len(reward))
+            held = {}
+            if self.net.memory is not None:
+                held = {"carry": self._flat(column["carry"]), "first": self._flat(_first(column))}
+            numbers, _ = self._both({n: self._flat(x) for n, x in seen.items()}, held)
+            now = self._unflat(self.net.log_prob(numbers, self._flat(column["stored"])), len(reward))
             goal, advantage = returns.vtrace(
                 reward, v, after, terminated, ended, now - column["log_prob"], config.gamma, config.lam
             )
@@ -388,7 +262,7 @@ class Policy(Learner[PolicyConfig]):
         config = self.config
         item = {n: _picked(v, pick) if v.shape[1] > 1 or pick is None else v for n, v in flat.items()}
         seen = {n: _picked(v, pick) for n, v in observations.items()}
-        numbers, value = self.net.both(seen)
+        numbers, value = self._both(seen, item)
         log_prob = self.net.log_prob(numbers, item["stored"])
         advantage = item["advantage"]
         if config.standardise and pick is not None:
@@ -430,6 +304,31 @@ class Policy(Learner[PolicyConfig]):
                 out["clipped"] = ((ratio - 1).abs() > config.ratio).float()
             return {name: v.mean() for name, v in out.items()}
 
+    def _both(self, seen: Mapping[str, Tensor], item: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The net's answers to what was seen [seeds, batch, ...]; with a memory, from the carries with which the
+        sequences began when they were played."""
+        if self.net.memory is None:
+            return self.net.both(seen)
+
+        def pieces(x: Tensor) -> Tensor:
+            return x.view(len(x), -1, self.length, *x.shape[2:])
+
+        begin = pieces(item["carry"])[:, :, 0]
+        return self.net.through({n: pieces(v) for n, v in seen.items()}, begin, pieces(item["first"]))
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """[time, seeds, copies, ...] -> [seeds, steps, ...]; the steps of a sequence beside one another."""
+        if self.length == 1:
+            return x.transpose(0, 1).flatten(1, 2)
+        pieces = x.reshape(-1, self.length, *x.shape[1:]).permute(2, 0, 3, 1, *range(4, x.dim() + 1))
+        return pieces.flatten(1, 3)
+
+    def _unflat(self, x: Tensor, times: int) -> Tensor:
+        """[seeds, steps] -> [time, seeds, copies]."""
+        if self.length == 1:
+            return x.view(len(x), times, -1).transpose(0, 1)
+        return x.view(len(x), times // self.length, -1, self.length).permute(1, 3, 0, 2).flatten(0, 1)
+
     def _vmpo(self, numbers: Tensor, log_prob: Tensor, item: Mapping[str, Tensor]) -> Tensor:
         """V-MPO (Song et al. 2020, section 4): the better half of the batch, weighted by its advantages at a learned
         temperature, within a divergence from the policy that played."""
@@ -457,26 +356,15 @@ class Policy(Learner[PolicyConfig]):
         return loss
 
 
-class Duals(nn.Module):
-    """V-MPO's temperature and multipliers, positive by softplus."""
-
-    def __init__(self, seeds: int, multipliers: int) -> None:
-        super().__init__()
-        self.eta = nn.Parameter(torch.full((seeds, 1), 0.54))  # softplus(0.54) = 1
-        self.alpha = nn.Parameter(torch.full((seeds, multipliers), 4.99))
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return F.softplus(self.eta) + 1e-8, F.softplus(self.alpha) + 1e-8
+def _ended(column: Mapping[str, Tensor]) -> Tensor:
+    """1 where a step ended its episode."""
+    return (column["terminated"] | column["truncated"]).float()
 
 
-def _flat(x: Tensor) -> Tensor:
-    """[time, seeds, copies, ...] -> [seeds, time x copies, ...]."""
-    return x.transpose(0, 1).flatten(1, 2)
-
-
-def _unflat(x: Tensor, times: int) -> Tensor:
-    """[seeds, time x copies] -> [time, seeds, copies]."""
-    return x.view(len(x), times, -1).transpose(0, 1)
+def _first(column: Mapping[str, Tensor]) -> Tensor:
+    """1 where a step is its episode's first; of the round's own first the carry is what it should be."""
+    ended = _ended(column)
+    return torch.cat([torch.zeros_like(ended[:1]), ended[:-1]])
 
 
 def _standard(x: Tensor) -> Tensor:
