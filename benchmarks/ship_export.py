@@ -134,7 +134,11 @@ def measure(quick: bool) -> Iterator[Row]:
     for folder in shipped(quick):
         with scratch() as out:
             name = str(folder.relative_to(ROOT / "weights"))
-            exporter = Exporter(lab, locate(lab, str(folder)), Path(out), items=12, by="benchmark", say=say)
+            try:
+                exporter = Exporter(lab, locate(lab, str(folder)), Path(out), items=12, by="benchmark", say=say)
+            except UserError as error:
+                yield Row(f"{name}: programs", "", 0, note=str(error))
+                continue
             yield from exported(exporter, name, quick)
             yield from paged(exporter, name, lab)
 

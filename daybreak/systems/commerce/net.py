@@ -130,7 +130,9 @@ class ShopNet(nn.Module):
     def forward(self, pixels: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch 3 side side"]) -> Seen:
         """`pixels`: bytes, or numbers from 0 to 1."""
         x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        x = ((x - self.mean) / self.spread).contiguous(memory_format=torch.channels_last)
+        x = (x - self.mean) / self.spread
+        if not torch.compiler.is_exporting():  # a target has an order of its own
+            x = x.contiguous(memory_format=torch.channels_last)
         quarter = self.quarter(self.stem(x))
         eighth = self.eighth(quarter)
         sixteenth = self.sixteenth(eighth)

@@ -1,11 +1,15 @@
 """What users call. From these types come the Python call and `daybreak sines measure --samples 0.1,0.2,...`."""
 
+from collections.abc import Iterator, Mapping
+
 import torch
 from pydantic import BaseModel, Field
 from torch import nn
 
+from daybreak.lab.lake import Snapshot, Split
 from daybreak.lab.model import Model, Request, Response, action
-from daybreak_sines.data import SAMPLES
+from daybreak.lab.program import Axis, Inputs, Program, Run
+from daybreak_sines.data import SAMPLES, tensors
 
 
 class Shape(BaseModel):
@@ -53,3 +57,18 @@ class Sines(Model):
     def measure(self, request: Recording) -> Swing:
         """Measure the frequency of a recording."""
         return Swing(hertz=self.net(torch.tensor([request.samples])).item())
+
+    def programs(self) -> dict[str, Program]:
+        """What leaves the lab: `daybreak export sines --to onnx,page`."""
+
+        def recordings(data: Snapshot, split: Split) -> Iterator[Inputs]:
+            for item in data.split(split):
+                yield {"samples": tensors(data, [item])[0]}
+
+        example = {"samples": torch.zeros(2, SAMPLES)}
+        axes = {"samples": {0: Axis("batch", 1, 64)}}
+        return {"measure": Program(self.net, example, ("hertz",), recordings, axes)}
+
+    def through(self, run: Mapping[str, Run]) -> None:
+        """Exported files answer in place of the network; so fp16 and int8 are scored."""
+        self.net.forward = lambda samples: run["measure"](samples)[0]

@@ -84,6 +84,9 @@ class Exporter:
         self.system, self.name = self.model._name()
         self.made: set[str] = set()
         """Folders that this exporter has written."""
+        self._scratch = TemporaryDirectory(prefix="daybreak-export-")
+        self._kept: dict[bool, Ready] = {}
+        """What was traced, with axes that vary and without."""
         self._own: list[Score] | None = None
         """The model's own scores of the test items."""
 
@@ -95,13 +98,12 @@ class Exporter:
                 raise UserError(f"{one.name} has no {precision}; it has {', '.join(one.precisions)}")
         pythons = {one.name: python(one, self.say) for one, _ in wanted}
         made = []
-        with TemporaryDirectory(prefix="daybreak-export-") as scratch, self._data() as (data, source):
-            ready: dict[bool, Ready] = {}
+        with self._data() as (data, source):
             for one, precision in wanted:
                 self.say(f"{self.place.title} -> {one.name} {precision}")
-                if one.dynamic not in ready:
-                    ready[one.dynamic] = self._ready(one, Path(scratch), data)
-                at = ready[one.dynamic]
+                if one.dynamic not in self._kept:
+                    self._kept[one.dynamic] = self._ready(one, Path(self._scratch.name), data)
+                at = self._kept[one.dynamic]
                 if precision == "int8":
                     _calibrate(at, data)
                 with publish.making(self.folder, _folder(one.name, precision)) as into:

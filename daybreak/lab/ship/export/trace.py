@@ -5,6 +5,7 @@ It knows torch.export and snapshots; it knows no target.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -82,12 +83,13 @@ def trace(name: str, program: Program, folder: Path) -> Traced:
         for axis in axes.values():
             dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.low, max=axis.high))
         shapes.append({place: dims[axis.name] for place, axis in axes.items()})
-    training = program.module.training
+    # Converters want weights in the plain order; the model's own, which is timed beside them, stays as it is.
+    module = copy.deepcopy(program.module).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = torch.export.export(
-                Positional(program.module.eval()), tuple(program.example.values()),
+                Positional(module), tuple(program.example.values()),
                 dynamic_shapes=(tuple(shapes),), strict=False,
             )  # fmt: skip
             path = folder / f"{name}.pt2"
@@ -95,8 +97,6 @@ def trace(name: str, program: Program, folder: Path) -> Traced:
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"program {name!r} cannot be traced by torch.export: {reason}") from error
-    finally:
-        program.module.train(training)
     return Traced(name, program, path)
 
 
