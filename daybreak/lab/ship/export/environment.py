@@ -91,7 +91,8 @@ def _made(wanted: Target, say: Callable[[str], None]) -> Path:
             venv.create(place, with_pip=True)
             pins = PINS / f"{wanted.name}.txt"
             install: list[str | Path] = [binary, "-m", "pip", "install", "-q", "-r", pins]
-            for what, command in (("pip", install), ("torch", [binary, "-c", "import torch"])):
+            steps: list[tuple[str, list[str | Path]]] = [("pip", install), ("torch", [binary, "-c", "import torch"])]
+            for what, command in steps:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     shutil.rmtree(place, ignore_errors=True)
