@@ -80,13 +80,20 @@ def eight(traced: Any, about: dict[str, Any]) -> Any:
 
 
 def _shapes(traced: Any) -> Any:
-    """The dynamic axes of a traced program: those of its inputs that are symbols."""
+    """The axes of a traced program's inputs whose length varies, with their bounds."""
     symbols = {node.name: node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"}
-    given = [symbols[name] for name in traced.graph_signature.user_inputs]
+    dims: dict[str, Any] = {}
     axes: list[dict[int, Any]] = []
-    for value in given:
-        axes.append({n: torch.export.Dim.AUTO for n, size in enumerate(value.shape) if not isinstance(size, int)})
-    return (tuple(axes),)
+    for value in (symbols[name] for name in traced.graph_signature.user_inputs):
+        axes.append({})
+        for n, size in enumerate(value.shape):
+            if not isinstance(size, int):
+                symbol = size.node.expr
+                bounds = traced.range_constraints[symbol]
+                name = f"axis_{len(dims)}"
+                dim = torch.export.Dim(name, min=int(bounds.lower), max=int(bounds.upper))
+                axes[-1][n] = dims.setdefault(str(symbol), dim)
+    return tuple(axes)
 
 
 def load(folder: Path, program: str) -> Runner:
