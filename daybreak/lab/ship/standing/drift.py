@@ -22,8 +22,8 @@ from daybreak.lab.compare import f_tail, holm
 from daybreak.lab.ship.standing.served import Actions, Bins
 from daybreak.lab.ship.standing.traits import middle
 
-LEVEL = 0.002
-"""Of one look, over all traits. A week has at most seven: 1.4 % of quiet weeks are called a drift, or fewer."""
+LEVEL = 0.001
+"""Of one look, over all traits. A week has at most seven: 0.7 % of quiet weeks are called a drift, or fewer."""
 LEAST = 0.25
 """The least effect that counts, in standard deviations: below it a difference is real and no reason to train."""
 ORDERS = 4
