@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from daybreak.errors import UserError
@@ -97,6 +99,23 @@ def refused(path: Path, error: sqlite3.Error) -> UserError:
     if "locked" in text:
         return UserError(f"{path} is held by another process for more than a minute; try again when it is done")
     return UserError(f"cannot use {path}: {text}")
+
+
+@contextmanager
+def change(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """A transaction that holds the write lock from its beginning. Raises `UserError` where SQLite refuses."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise refused(path, error) from error
 
 
 def network(folder: Path, mounts: str | None = None) -> str | None:

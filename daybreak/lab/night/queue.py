@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from daybreak.errors import UserError, nearest
-from daybreak.lab.database import connect, refused
+from daybreak.lab.database import change, connect
 from daybreak.lab.engines import Wants
 from daybreak.lab.home import Lab
 
@@ -328,21 +327,8 @@ class Tonight:
         ask = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?"
         self._connection.execute(ask, (*row.values(), job.id))
 
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        """A transaction that holds the write lock from its beginning."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise refused(self.path, error) from error
+    def _change(self) -> AbstractContextManager[None]:
+        return change(self._connection, self.path)
 
 
 def _job(row: Sequence[Any]) -> Job:

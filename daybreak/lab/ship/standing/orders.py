@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from daybreak.errors import UserError, nearest
-from daybreak.lab.database import connect, refused
+from daybreak.lab.database import change, connect
 from daybreak.lab.home import Lab
 
 VERSION = 1
@@ -221,21 +220,8 @@ class Standing:
     def _numbers(self) -> list[str]:
         return [str(order.id) for order in self.orders()]
 
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        """A transaction that holds the write lock from its beginning."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise refused(self.path, error) from error
+    def _change(self) -> AbstractContextManager[None]:
+        return change(self._connection, self.path)
 
 
 def path_of(lab: Lab) -> Path:
