@@ -328,7 +328,7 @@ def write_section(script: str, rows: Iterable[Row], packages: Sequence[str], too
         f"load {load:.1f} at the start. {machine()}; {versions(packages)}."
     )
     sections[script] = f"\n{about}\n\n{lines}\n\n"
-    whole = TITLE + "\n" + "".join(f"## {name}\n{sections[name]}" for name in sorted(sections))
+    whole = TITLE + "\n" + "".join(f"## {name}\n\n{sections[name].strip()}\n\n" for name in sorted(sections))
     beside = RESULTS.with_suffix(".part")
     beside.write_text(whole.rstrip() + "\n")
     beside.replace(RESULTS)
