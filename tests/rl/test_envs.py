@@ -1,15 +1,20 @@
 """Environments by name: families, options, what is missing, what is not finite."""
 
 import importlib.util
+import json
 import sys
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daybreak.errors import UserError
 from daybreak.systems.rl import envs
-from daybreak.systems.rl.envs import FAMILIES, Step, VectorEnv, make
+from daybreak.systems.rl.envs import FAMILIES, Step, VectorEnv, make, split
+from daybreak.systems.rl.policy import Policy
 from daybreak.systems.rl.spec import Space, Spec
 
 
@@ -94,6 +99,27 @@ def test_every_extra_that_a_family_names_is_declared():
     for name, family in FAMILIES.items():
         # Procgen's wheel cannot be resolved beside NumPy 2: its adapter has a line of its own.
         assert name == "procgen" or not family.extra or family.extra in declared["optional-dependencies"]
+
+
+@given(options=st.dictionaries(
+    st.from_regex(r"[a-z_]{1,8}", fullmatch=True),
+    st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
+              st.from_regex(r"[A-Za-z][a-z/&=? ]{5,9}", fullmatch=True)),
+))  # fmt: skip
+def test_options_behind_the_name_come_back_as_they_were(options):
+    written = urlencode({key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()})
+    assert split(f"ale:Pong?{written}" if options else "ale:Pong") == ("ale:Pong", options)
+
+
+def test_options_may_stand_in_the_name_and_keep_what_was_tuned():
+    assert make("minatar:breakout?sticky=0.5").env.singles[0].sticky == 0.5
+    config = Policy.preset("ppo@minatar:breakout?sticky=0.5")
+    assert config.env == "minatar:breakout?sticky=0.5"
+    assert config.hidden == Policy.preset("ppo@minatar:breakout").hidden != Policy.preset("ppo").hidden
+    with pytest.raises(UserError, match=r"options are written minatar:breakout\?NAME=VALUE"):
+        make("minatar:breakout?sticky")
+    with pytest.raises(UserError, match="CartPole-v1.foo=1 has no option 'foo'"):
+        make("CartPole-v1?foo=1")
 
 
 def test_an_unknown_option_gives_the_nearest():

@@ -129,6 +129,15 @@ def test_games_and_options_by_name_or_the_nearest():
         make("ale:Pong", stickiness=1)
     with pytest.raises(UserError, match="sticky is a probability, not 3"):
         make("ale:Pong", sticky=3)
+    with pytest.raises(UserError, match="size is a whole number of pixels from 16 to 210, not big"):
+        make("ale:Pong?size=big")
+
+
+def test_a_smaller_picture_shows_the_same_game():
+    env = make("ale:Pong?size=52", 2)
+    assert env.spec.image == (1, 52, 52) and env.reset(0)["image"].shape == (2, 1, 52, 52)
+    step = env.step(np.array([0, 0]))
+    assert step.observation["image"].std() > 1 and env.frame().shape == (210, 160, 3)
 
 
 def test_it_says_that_it_cannot_be_restored():

@@ -173,5 +173,6 @@ def mixed(config: type[C], presets: Mapping[str, C], name: str) -> C | None:
     else:
         return None
     if at:
-        fields = {**fields, **TUNED.get((name.partition("+")[0], env), {}), "env": env}
+        own, bare = name.partition("+")[0], env.partition("?")[0]
+        fields = {**fields, **TUNED.get((own, env), TUNED.get((own, bare), {})), "env": env}
     return config(**fields)

@@ -24,6 +24,7 @@ from daybreak.media.video import Video
 from daybreak.systems.rl.actor import ActingNet, Actor, ReturnScale, Stacker
 from daybreak.systems.rl.envs import make
 from daybreak.systems.rl.fleet import Fleet
+from daybreak.systems.rl.nets.encoders import Picture
 from daybreak.systems.rl.reference import published
 from daybreak.systems.rl.spec import Spec
 from daybreak.systems.rl.store import Block
@@ -40,7 +41,7 @@ class Config(lab.Config):
     budget: float | None = Field(100_000, gt=0)
     """Steps of the environment, for each seed."""
     env: str = "CartPole-v1"
-    """The environment (`daybreak rl envs` lists them)."""
+    """The environment (`daybreak rl envs` lists them), its options behind a question mark: "ale:Pong?sticky=0.25"."""
     envs: int = Field(8, ge=1)
     """Copies of the environment that are played at once, for each seed."""
     seeds: int = Field(1, ge=1, le=64)
@@ -51,7 +52,7 @@ class Config(lab.Config):
     """Sizes of the layers after the convolutions, or of the whole network where there are none."""
     activation: Literal["relu", "tanh", "silu"] = "relu"
     """Between layers."""
-    image: Literal["nature", "impala"] = "nature"
+    image: Picture = "nature"
     """The convolutions for images."""
     normalise: bool = False
     """Scale vector observations by their running mean and deviation."""

@@ -36,7 +36,7 @@ def published(env: str) -> list[Published]:
 
 def _stem(name: str) -> str:
     """The name without family and version: "ale:Pong" and "PongNoFrameskip-v4" are "pong"."""
-    bare = name.rpartition(":")[2].rpartition("/")[2]
+    bare = name.partition("?")[0].rpartition(":")[2].rpartition("/")[2]
     return re.sub(r"(NoFrameskip)?-v\d+$", "", bare).lower().replace("_", "")
 
 

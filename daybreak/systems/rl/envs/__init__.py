@@ -1,5 +1,7 @@
 """Environments by name: a family before a colon ("ale:Pong", "procgen:coinrun"), else classic control or Gymnasium's.
 
+Options follow a question mark, as in an address: "ale:Pong?size=52&sticky=0.25".
+
 This file knows the families' names and what installs them, and imports none before it is asked for. A third party's
 family comes through the entry-point group `daybreak.envs`: a function (id, count, options) -> VectorEnv.
 """
@@ -8,10 +10,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
+from urllib.parse import parse_qsl
 
 from daybreak.errors import UserError, nearest
 from daybreak.systems.rl.envs.base import Guard, Observations, Step, VectorEnv
@@ -52,16 +56,38 @@ def families() -> dict[str, Family]:
     return {**others, **FAMILIES}
 
 
+def split(name: str) -> tuple[str, dict[str, Any]]:
+    """A name and the options behind its question mark: numbers, true and false as such, all else as text.
+
+    Raises `UserError` for an option without a value.
+    """
+    bare, _, query = name.partition("?")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise UserError(f"{name}: options are written {bare}?NAME=VALUE&NAME=VALUE") from None
+    return bare, {key: _value(text) for key, text in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def make(name: str, count: int = 1, training: bool = False, **options: Any) -> VectorEnv:
-    """`count` copies of the environment `name`, to learn in or to be judged in.
+    """`count` copies of the environment `name`, to learn in or to be judged in; `options` beside those in the name.
 
     Raises `UserError` with the nearest names, or with what installs it.
     """
     from daybreak.systems.rl.envs.classic import CLASSICS
 
-    family, colon, id = name.partition(":")
+    bare, told = split(name)
+    options = {**told, **options}
+    family, colon, id = bare.partition(":")
     if not colon:
-        family, id = ("classic", name) if name in CLASSICS else ("gym", name)
+        family, id = ("classic", bare) if bare in CLASSICS else ("gym", bare)
     known = families()
     if family not in known:
         raise UserError(f"unknown family of environments {family!r} in {name!r}; {nearest(family, known)}")

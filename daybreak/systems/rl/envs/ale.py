@@ -38,6 +38,7 @@ class Atari(VectorEnv):
         noops: int = 30,
         fire: bool = True,
         all_actions: bool = False,
+        size: int = 84,
         threads: int = 0,
     ) -> None:
         # Not ale-py's own `episodic_life`, which restarts the whole game, nor `life_loss_info`, whose last observation
@@ -53,6 +54,8 @@ class Atari(VectorEnv):
             "noop_max": noops,
             "use_fire_reset": fire,
             "full_action_space": all_actions,
+            "img_height": size,
+            "img_width": size,
             "reward_clipping": False,
             "autoreset_mode": modes.SAME_STEP,
         }
@@ -62,7 +65,7 @@ class Atari(VectorEnv):
         self.spec = Spec(
             name=f"ale:{id}",
             action=Space.discrete(int(self.env.single_action_space.n)),
-            image=(1, 84, 84),
+            image=(1, size, size),
             stack=4,
             episode=FRAMES // SKIP,
         )
@@ -72,7 +75,7 @@ class Atari(VectorEnv):
         """Actions of the first copy since `reset`; None where there are too many."""
         self._colour: Any = None
         self._picture: np.ndarray | None = None
-        self._grey: np.ndarray = np.zeros((84, 84), np.uint8)
+        self._grey: np.ndarray = np.zeros((size, size), np.uint8)
 
     def reset(self, seed: int) -> Observations:
         seeds = (np.random.SeedSequence(seed).generate_state(self.count) >> 1).astype(np.int64)
@@ -158,11 +161,14 @@ def name(game: str) -> str:
 
 def make(id: str, count: int, **options: Any) -> VectorEnv:
     """`count` copies of an Atari game. Options: life_loss, sticky (probability, 0.25 in the paper), noops, fire,
-    all_actions (18), threads. Raises `UserError` for an unknown game or option."""
-    known = ("life_loss", "sticky", "noops", "fire", "all_actions", "threads")
+    all_actions (18), size (pixels a side), threads. Raises `UserError` for an unknown game or option."""
+    known = ("life_loss", "sticky", "noops", "fire", "all_actions", "size", "threads")
     for option in options:
         if option not in known:
             raise UserError(f"ale:{id} has no option {option!r}; {nearest(option, known)}")
-    if not 0 <= float(options.get("sticky", 0.0)) <= 1:
-        raise UserError(f"ale:{id}: sticky is a probability, not {options['sticky']}")
+    sticky, size = options.get("sticky", 0.0), options.get("size", 84)
+    if not isinstance(sticky, int | float) or not 0 <= sticky <= 1:
+        raise UserError(f"ale:{id}: sticky is a probability, not {sticky}")
+    if not isinstance(size, int) or not 16 <= size <= 210:
+        raise UserError(f"ale:{id}: size is a whole number of pixels from 16 to 210, not {size}")
     return Atari(id, count, **options)

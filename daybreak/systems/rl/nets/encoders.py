@@ -1,4 +1,4 @@
-"""From an observation to features: MLP, Nature CNN, IMPALA, and both at once where there are image and vector.
+"""From an observation to features: MLP, plain convolutions, IMPALA, and both at once where there are image and vector.
 
 Encoders take observations as the store keeps them (uint8 images, stacked frames) and carry the observation's
 normaliser, so that a saved net needs nothing beside it. They know nothing about actions.
@@ -67,17 +67,27 @@ def mlp(
     return nn.Sequential(*layers)
 
 
-class Nature(nn.Module):
-    """The convolutions of Mnih et al. 2015, Methods: 32 of 8 x 8 / 4, 64 of 4 x 4 / 2, 64 of 3 x 3.
+Picture = Literal["nature", "workshop", "impala"]
+
+PLAIN: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "workshop": ((16, 8, 4), (32, 4, 2)),
+}
+"""Channels, size and stride of the convolutions of Mnih et al. 2015 (Nature, Methods) and of the smaller ones of Mnih et
+al. 2013 (NIPS workshop, section 4.1), which take an eighth of the time."""
+
+
+class Convolutions(nn.Module):
+    """Plain convolutions, each with a ReLU after it.
 
     Smaller pictures (MinAtar's 10 x 10) get one layer of 16 of 3 x 3, as in MinAtar's own paper.
     """
 
-    def __init__(self, seeds: int, channels: int, height: int, width: int, orthogonal: bool = False) -> None:
+    def __init__(self, kind: str, seeds: int, channels: int, height: int, width: int, orthogonal: bool = False) -> None:
         super().__init__()
         initial: Initial = "orthogonal" if orthogonal else "uniform"
         gain = 2**0.5 if orthogonal else 1.0
-        shapes = [(32, 8, 4), (64, 4, 2), (64, 3, 1)] if min(height, width) >= 36 else [(16, 3, 1)]
+        shapes = PLAIN[kind] if min(height, width) >= 36 else ((16, 3, 1),)
         layers: list[nn.Module] = []
         for outputs, size, stride in shapes:
             layers += [Conv2d(seeds, channels, outputs, size, stride, gain=gain, initial=initial), nn.ReLU()]
@@ -134,7 +144,7 @@ class Encoder(nn.Module):
         spec: Spec,
         hidden: tuple[int, ...],
         activation: Activation = "relu",
-        image: Literal["nature", "impala"] = "nature",
+        image: Picture = "nature",
         orthogonal: bool = False,
         normalise: bool = False,
         norm: bool = False,
@@ -142,15 +152,15 @@ class Encoder(nn.Module):
         super().__init__()
         size = 0
         self.normaliser = Normaliser(seeds, spec.vector) if normalise and spec.vector else None
-        self.picture: Nature | Impala | None = None
+        self.picture: Convolutions | Impala | None = None
         if spec.image:
             channels, height, width = spec.image
             channels *= spec.stack
             self.scale = 255.0 if max(height, width) > 16 else 1.0  # small pictures are planes of 0 and 1
             self.picture = (
-                Nature(seeds, channels, height, width, orthogonal)
-                if image == "nature"
-                else Impala(seeds, channels, height, width)
+                Impala(seeds, channels, height, width)
+                if image == "impala"
+                else Convolutions(image, seeds, channels, height, width, orthogonal)
             )
             size += self.picture.size
         size += spec.vector
