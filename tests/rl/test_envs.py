@@ -118,7 +118,7 @@ def test_options_may_stand_in_the_name_and_keep_what_was_tuned():
     assert config.hidden == Policy.preset("ppo@minatar:breakout").hidden != Policy.preset("ppo").hidden
     with pytest.raises(UserError, match=r"options are written minatar:breakout\?NAME=VALUE"):
         make("minatar:breakout?sticky")
-    with pytest.raises(UserError, match="CartPole-v1.foo=1 has no option 'foo'"):
+    with pytest.raises(UserError, match=r"CartPole-v1\?foo=1 has no option 'foo'"):
         make("CartPole-v1?foo=1")
 
 

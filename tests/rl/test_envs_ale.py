@@ -135,9 +135,10 @@ def test_games_and_options_by_name_or_the_nearest():
 
 def test_a_smaller_picture_shows_the_same_game():
     env = make("ale:Pong?size=52", 2)
-    assert env.spec.image == (1, 52, 52) and env.reset(0)["image"].shape == (2, 1, 52, 52)
-    step = env.step(np.array([0, 0]))
-    assert step.observation["image"].std() > 1 and env.frame().shape == (210, 160, 3)
+    assert env.spec.image == (1, 52, 52)
+    assert env.reset(0)["image"].shape == (2, 1, 52, 52)
+    assert env.step(np.array([0, 0])).observation["image"].std() > 1
+    assert env.frame().shape == (210, 160, 3)
 
 
 def test_it_says_that_it_cannot_be_restored():

@@ -73,8 +73,8 @@ PLAIN: Mapping[str, tuple[tuple[int, int, int], ...]] = {
     "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
     "workshop": ((16, 8, 4), (32, 4, 2)),
 }
-"""Channels, size and stride of the convolutions of Mnih et al. 2015 (Nature, Methods) and of the smaller ones of Mnih et
-al. 2013 (NIPS workshop, section 4.1), which take an eighth of the time."""
+"""Channels, size and stride of the convolutions of Mnih et al. 2015 (Nature, Methods) and of the smaller ones of
+Mnih et al. 2013 (NIPS workshop, section 4.1)."""
 
 
 class Convolutions(nn.Module):
