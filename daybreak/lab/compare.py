@@ -9,9 +9,9 @@ groups; it knows nothing about runs on disk, training or pages.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,16 @@ from numpy.typing import NDArray
 from daybreak.errors import UserError
 
 Floats = NDArray[np.float64]
+
+
+class Grouped(Protocol):
+    """A row that belongs to a group."""
+
+    @property
+    def group(self) -> str: ...
+
+
+R = TypeVar("R", bound=Grouped)
 Better = Literal["lower", "higher"]
 
 RESAMPLES = 10_000
@@ -27,6 +37,30 @@ FEWEST_GROUPS = 5
 FEWEST_SEEDS = 3
 MOST_GROUPS = 1000
 """More groups than this are pooled at random into so many: the interval is the same, the time is not."""
+
+
+SHARE = "_share/"
+"""Before a metric's name: what an item's group adds to it, where it is no mean over items."""
+
+
+def shares(rows: Sequence[R], aggregate: Callable[[Sequence[R]], float]) -> list[float]:
+    """What the group of each row (objects with `group`) adds to a figure that is no mean over items.
+
+    The pseudo-values of a jackknife that leaves one group out, with groups of unequal size (Busing, Meijer and van der
+    Leeden 1999, Delete-m jackknife for unequal m, eq. 6). For a mean they are the groups' means: everything here does
+    the same with them as with values of items. NaN where the figure is not defined without the group.
+    """
+    of: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        of.setdefault(row.group, []).append(place)
+    whole, found = aggregate(rows), [math.nan] * len(rows)
+    for members in of.values() if len(of) > 1 else ():
+        inside = set(members)
+        rest = aggregate([row for place, row in enumerate(rows) if place not in inside])
+        times = len(rows) / len(members)
+        for place in members:
+            found[place] = times * whole - (times - 1) * rest
+    return found
 
 
 class Measured(Protocol):
@@ -61,7 +95,8 @@ class Scores:
     def of(cls, rows: Iterable[Any], name: str) -> Scores:
         """From score rows (mappings or objects with item, group, values). Rows without the value are left out.
 
-        An item that was scored twice counts with its last row.
+        An item that was scored twice counts with its last row. Where the metric is no value of an item, the items'
+        shares in it stand for them (`shares`).
         """
         found: dict[str, tuple[str, float]] = {}
         for row in rows:
@@ -70,8 +105,9 @@ class Scores:
                 if isinstance(row, Mapping)
                 else (row.item, row.group, row.values)
             )
-            if name in values:
-                found[item] = (group, float(values[name]))  # float() reads "NaN" and "Infinity" too
+            value = values.get(name, values.get(SHARE + name))
+            if value is not None:
+                found[item] = (group, float(value))  # float() reads "NaN" and "Infinity" too
         return cls(tuple(found), tuple(g for g, _ in found.values()), np.array([v for _, v in found.values()], float))
 
     def __len__(self) -> int:

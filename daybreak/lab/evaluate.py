@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from daybreak.lab.checkpoint import seed_everything, undisturbed
 from daybreak.lab.codec import plain
+from daybreak.lab.compare import SHARE, shares
 from daybreak.lab.recipe import Recipe, Score
 from daybreak.lab.run import Lines, Run
 from daybreak.media import Media
@@ -63,9 +65,25 @@ def evaluate(
                 found.append(score)
             if stop():
                 return None
+        if told := _shares(type(recipe), found):
+            for score, share in zip(found, told, strict=True):
+                lines.append(plain(_row(run, Score(score.item, score.group, share), step, split)))
     finally:
         lines.close()
     return found
+
+
+def shared(cls: type[Recipe[Any]], found: Sequence[Score]) -> list[Score]:
+    """The scores, each with its share in the goal where that is no value of an item: what intervals are made of."""
+    told = _shares(cls, found) or [{}] * len(found)
+    return [replace(score, values={**score.values, **share}) for score, share in zip(found, told, strict=True)]
+
+
+def _shares(cls: type[Recipe[Any]], found: Sequence[Score]) -> list[dict[str, float]]:
+    """Nothing where the goal is a value of the items."""
+    if any(cls.goal.name in score.values for score in found):
+        return []
+    return [{SHARE + cls.goal.name: share} for share in shares(found, cls.goal.aggregate)]
 
 
 def means(recipe: Recipe[Any], found: Sequence[Score]) -> dict[str, float]:

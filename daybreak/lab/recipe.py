@@ -232,6 +232,8 @@ class Recipe(Generic[C]):
         self.device = device
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self._parameters: dict[str, list[nn.Parameter]] = {}
+        self._members: dict[str, list[nn.Parameter]] = {}
+        """Of the optimisers that are `joined`: the tensors of which the one parameter is made."""
         self._rates: dict[str, list[float]] = {}
         self._averages: dict[str, list[Tensor]] = {}
         self._step, self._part, self._parts = 0, 0, 1
@@ -273,15 +275,22 @@ class Recipe(Generic[C]):
         name: str,
         parameters: Any,
         kind: Literal["adamw", "adam", "sgd"] | type[torch.optim.Optimizer] = "adamw",
+        *,
+        joined: bool = False,
         **options: Any,
     ) -> None:
         """Register an optimiser under `name`: one of torch's, or a class of your own. `parameters` is what torch takes:
         tensors or groups.
 
-        The learning rate is the config's, times the schedule; a group's own "lr" is a peak of its own.
+        The learning rate is the config's, times the schedule; a group's own "lr" is a peak of its own. `joined` lays
+        the tensors (no groups; on their device by now) end to end in one, of which they become parts: the numbers are
+        the same, and small nets, whose updates are mostly calls, are updated by a few calls instead of a few for each.
         """
         import torch
 
+        if joined:
+            self._members[name] = list(parameters)
+            parameters = [_laid_out(self._members[name])]
         named = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         make: Any = named[kind] if isinstance(kind, str) else kind
         made = make(parameters, lr=options.pop("lr", self.config.lr), **options)
@@ -301,15 +310,20 @@ class Recipe(Generic[C]):
         import torch
 
         names = (name,) if isinstance(name, str) else tuple(name)
-        parameters = [p for one in names for p in self._parameters[one]]
+        weights = self.weights(names)
         if self._part == 0:
-            for one in names:
-                self.optimisers[one].zero_grad(set_to_none=True)
+            for weight in weights:
+                weight.grad = None
         if self._parts > 1:
             loss = loss / self._parts
-        loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+        loss.backward(inputs=weights)  # type: ignore[no-untyped-call]
         if self._part < self._parts - 1:
             return
+        for one in names:
+            if members := self._members.get(one):
+                grads = [torch.zeros_like(m) if m.grad is None else m.grad for m in members]
+                self._parameters[one][0].grad = torch.cat([grad.flatten() for grad in grads])
+        parameters = [p for one in names for p in self._parameters[one]]
         if self.config.clip:
             self.norms[names[-1]] = self.clip(parameters, self.config.clip)
         factor = schedule(self.config, self._step, self._clock)
@@ -323,6 +337,10 @@ class Recipe(Generic[C]):
             if averages := self._averages.get(one):
                 with torch.no_grad():
                     torch._foreach_lerp_(averages, [p.detach() for p in self._parameters[one]], 1 - decay)
+
+    def weights(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """The tensors that some optimisers train, as the nets hold them."""
+        return [p for one in names for p in self._members.get(one) or self._parameters[one]]
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
         """Scale the gradients to a norm of at most `largest`; the norm before. Over all parameters together, unless a
@@ -352,10 +370,24 @@ class Recipe(Generic[C]):
             with torch.no_grad():
                 for name, averages in self._averages.items():
                     for average, parameter in zip(averages, self._parameters[name], strict=True):
-                        parameter.data, average.data = average.data, parameter.data
+                        held = parameter.detach().clone()
+                        parameter.copy_(average)
+                        average.copy_(held)
 
         swap()
         try:
             yield
         finally:
             swap()
+
+
+def _laid_out(members: list[nn.Parameter]) -> nn.Parameter:
+    """One parameter with the values of `members` end to end; they become views of it."""
+    import torch
+
+    whole = torch.nn.Parameter(torch.cat([member.detach().flatten() for member in members]))
+    place = 0
+    for member in members:
+        member.data = whole.detach()[place : place + member.numel()].view_as(member)
+        place += member.numel()
+    return whole

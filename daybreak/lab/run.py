@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -325,15 +325,19 @@ class Run:
         return list(read(self.path / "events.jsonl"))
 
     def scores(self, step: int | None = None, split: str = "validation") -> list[ScoreRow]:
-        """Scores at a step; without one, all of them."""
-        return [
-            ScoreRow(
+        """Scores at a step; without one, all of them. What later lines say of an item is joined to its first."""
+        found: dict[tuple[int, str], ScoreRow] = {}
+        for line in read(self.path / "scores.jsonl"):
+            if line["split"] != split or step not in (None, line["step"]):
+                continue
+            row = ScoreRow(
                 line["step"], line["split"], line["item"], line["group"],
                 {k: number(v) for k, v in line["values"].items()}, line.get("sample", {}), line.get("natural", {}),
-            )
-            for line in read(self.path / "scores.jsonl")
-            if line["split"] == split and (step is None or line["step"] == step)
-        ]  # fmt: skip
+            )  # fmt: skip
+            held = found.setdefault((row.step, row.item), row)
+            if held is not row:
+                found[row.step, row.item] = replace(held, values={**held.values, **row.values})
+        return list(found.values())
 
     def evaluated(self) -> dict[int, float]:
         """The goal's value at each step that was wholly evaluated."""

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daybreak.errors import UserError
-from daybreak.lab.compare import Goal, Interval, Scores, holm, paired, seeds, t_cdf, t_quantile, words
+from daybreak.lab.compare import SHARE, Goal, Interval, Scores, holm, paired, seeds, shares, t_cdf, t_quantile, words
+from daybreak.lab.recipe import Score, mean
 
 LOWER = Goal("nll", "lower", "nats/token")
 
@@ -63,6 +64,34 @@ def test_the_interval_over_seeds_covers_the_truth_with_three_seeds_a_side() -> N
         found = seeds(a, b, LOWER)
         covered += found.low <= 0 <= found.high
     assert covered / 300 >= 0.93
+
+
+@given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=8), seed=st.integers(0, 9))
+def test_the_shares_in_a_mean_are_the_means_of_the_groups(sizes: list[int], seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=sum(sizes))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    rows = [Score(str(n), str(g), {"x": v}) for n, (g, v) in enumerate(zip(groups, values, strict=True))]
+    expected = [values[groups == g].mean() for g in groups]
+    np.testing.assert_allclose(shares(rows, mean("x")), expected, atol=1e-9)
+
+
+def test_the_interval_of_a_figure_that_is_no_mean_covers_its_truth() -> None:
+    def correlation(rows: list[Score]) -> float:
+        return float(np.corrcoef([row.values["_x"] for row in rows], [row.values["_y"] for row in rows])[0, 1])
+
+    rng = np.random.default_rng(2)
+    runs, covered = 200, 0
+    for seed in range(runs):
+        group = np.repeat(np.arange(40), 3)
+        x, y, z = (rng.normal(size=40)[group] + 0.3 * rng.normal(size=120) for _ in range(3))
+        sides = []
+        for other in (0.6 * x + 0.8 * y, 0.6 * x + 0.8 * z):  # equally near to x, each by its own chance
+            rows = [Score(str(n), str(g), {"_x": float(x[n]), "_y": float(other[n])}) for n, g in enumerate(group)]
+            told = shares(rows, correlation)
+            sides.append([Score(r.item, r.group, {SHARE + "r": v}) for r, v in zip(rows, told, strict=True)])
+        found = paired(sides[0], sides[1], Goal("r", "higher"), resamples=1000, seed=seed)
+        covered += found.low <= 0 <= found.high
+    assert 0.9 <= covered / runs <= 0.995
 
 
 def test_groups_not_items_are_resampled() -> None:

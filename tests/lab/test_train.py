@@ -12,10 +12,13 @@ import time
 
 import pytest
 import torch
+from daybreak_toys.mlp import Mlp
 
 from daybreak.errors import UserError
 from daybreak.lab import codec
+from daybreak.lab.compare import paired
 from daybreak.lab.derive import new_run, plan
+from daybreak.lab.recipe import Metric
 from daybreak.lab.run import Run
 from daybreak.lab.train import restored, train
 
@@ -230,6 +233,20 @@ def test_loaders_change_no_result(lab):
     for run in (here, background):
         train(lab, run, progress=False)
     assert weights(here) == weights(background)
+
+
+def test_a_goal_that_is_no_value_of_an_item_still_compares_by_interval(lab, monkeypatch):
+    def root(scores):
+        return (sum(score.values["squared error"] for score in scores) / len(scores)) ** 0.5
+
+    monkeypatch.setattr(Mlp, "goal", Metric("error", "lower", aggregate=root))
+    run = start(lab, "toy:mlp", "--steps", "200")
+    train(lab, run, progress=False)
+    first, last = run.scores(0), run.scores(200)
+    assert len({row.item for row in last}) == len(last)
+    found = paired(last, first, Mlp.goal)
+    assert (found.items, found.groups) == (8, 4)
+    assert found.difference == pytest.approx(root(last) - root(first), abs=0.05)
 
 
 def test_evaluation_leaves_the_run_as_it_was(lab):

@@ -74,6 +74,20 @@ def test_one_value_that_is_not_finite_is_found_and_named() -> None:
     assert found.text == "loss is not finite from step 1,234, in 1 of 2,000 values"
 
 
+def test_a_figure_that_is_not_defined_on_the_items_is_no_broken_run() -> None:
+    run = record()
+    steps = np.array([0, 1000, STEPS])
+    kept = {**run.validation, "loss": Series(steps, np.array([3.0, 2.0, 1.5]))}
+    part = {**kept, "AP": Series(steps, np.array([math.nan, 0.5, 0.6]))}
+    found = only(watch(replace(run, validation=part)))
+    assert (found.kind, found.step, found.weight, found.next) == ("undefined", 0, "warn", None)
+    assert found.text.startswith(
+        "validation/AP is not finite from step 0, in 1 of 3 values; the rest of the evaluation"
+    )
+    whole = {name: Series(steps, np.array([3.0, 2.0, math.nan])) for name in ("loss", "AP")}
+    assert only(watch(replace(run, validation=whole))).kind == "non-finite"
+
+
 def test_a_gradient_norm_that_is_not_finite_is_found_too() -> None:
     norm = np.ones(STEPS)
     norm[10] = math.inf

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from daybreak.lab.recipe import Gate
-from daybreak.lab.watch import detect, system
+from daybreak.lab.watch import detect, finite, system
 from daybreak.lab.watch.detect import Items
 from daybreak.lab.watch.finding import LIMITS, Finding, Limits
 from daybreak.lab.watch.record import Record, Series, Window
@@ -35,14 +35,15 @@ def watch(
     items of its batch.
     """
     curve = detect.curve_of(record)
-    broken = detect.non_finite(record)
+    not_finite = finite.non_finite(record)
+    broken = not_finite is not None and not_finite.kind == "non-finite"
     diverged = detect.divergence(record, curve, limits)
     stuck = None if diverged or broken else detect.not_learning(record, curve, limits)
     # A run that blew up or stood still has no plateau, and its wild steps are no spikes.
     healthy = not (broken or diverged or stuck)
     over = detect.over_fitting(record, curve, limits) if healthy else None
     found = [
-        broken,
+        not_finite,
         diverged,
         stuck,
         detect.spikes(record, detect.loss_of(record), limits, items) if not diverged else None,

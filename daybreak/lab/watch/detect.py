@@ -8,7 +8,7 @@ validation values and learning rates. Times and memory are in `system.py`, thres
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -24,33 +24,6 @@ from daybreak.lab.watch.record import Record, Series
 Items = Callable[[int], Sequence[str]]
 NAMED_SPIKES = 3
 NAMED_ITEMS = 8
-
-
-def non_finite(record: Record) -> Finding | None:
-    """Any value of the training or an evaluation that is NaN or infinite."""
-    found = []
-    for where, group in (("", record.train), ("validation/", record.validation)):
-        for name, series in group.items():
-            bad = ~np.isfinite(series.values)
-            if bad.any():
-                found.append((int(series.steps[bad][0]), f"{where}{name}", int(bad.sum()), len(bad)))
-    if not found:
-        return None
-    step, name, count, total = min(found)
-    return Finding(
-        "non-finite",
-        record.run,
-        step,
-        f"{name} is not finite from step {step:,}, in {count:,} of {total:,} values"
-        + (
-            f"; so {'is' if len(found) == 2 else 'are'} {', '.join(n for _, n, _, _ in sorted(found)[1:5])}"
-            if found[1:]
-            else ""
-        ),
-        "alarm",
-        {"first": step, "values": {n: {"step": s, "count": c, "of": t} for s, n, c, t in found}},
-        advice.lower_rate(record, step),
-    )
 
 
 def divergence(record: Record, curve: Curve, limits: Limits = LIMITS) -> Finding | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal[
-    "non-finite", "divergence", "not learning", "spikes", "over-fitting", "plateau",
+    "non-finite", "undefined", "divergence", "not learning", "spikes", "over-fitting", "plateau",
     "data stall", "slower", "slowing", "regression", "memory", "disk", "gate",
 ]  # fmt: skip
 

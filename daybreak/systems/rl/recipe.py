@@ -72,6 +72,10 @@ class Config(lab.Config):
 
 C = TypeVar("C", bound=Config)
 
+SMALL = 100_000
+"""Weights under which a net's tensors are laid end to end: PPO on CartPole then learns a fifth faster. At 270,000 the
+copy of the gradients costs more than it saves."""
+
 
 def iqm(scores: Sequence[Score]) -> float:
     """The interquartile mean over seeds of the mean return (Agarwal et al. 2021); under four seeds, the mean."""
@@ -152,6 +156,14 @@ class Learner(lab.Recipe[C]):
         self.counts["played"] += len(block) * self.config.envs
         logs = self.learn(block)
         return {**logs, **self.actor.summary(), "env_steps": float(len(block) * self.config.envs)}
+
+    def optimiser(self, name: str, parameters: Any, kind: Any = "adamw", **options: Any) -> None:
+        """As the lab's; the tensors of one seed's small net are laid end to end."""
+        parameters = list(parameters)
+        small = (
+            self.config.seeds == 1 and isinstance(parameters[0], Tensor) and sum(p.numel() for p in parameters) < SMALL
+        )
+        super().optimiser(name, parameters, kind, joined=small, **options)
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
         """Scale each seed's gradients to a norm of at most `largest`; the mean of the norms before."""

@@ -175,8 +175,7 @@ def gradient(cls: type[Learner[Any]], config: Any) -> Check:
 
     def watched(name: Any, loss: Tensor) -> None:
         names = (name,) if isinstance(name, str) else tuple(name)
-        parameters = [p for one in names for p in learner._parameters[one]]
-        slopes = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        slopes = torch.autograd.grad(loss, learner.weights(names), retain_graph=True, allow_unused=True)
         found.append(sum(float(s.square().sum()) for s in slopes if s is not None))
         update(name, loss)
 

@@ -17,7 +17,7 @@ from daybreak.errors import UserError
 from daybreak.lab.checkpoint import seed_everything
 from daybreak.lab.compare import paired, signed
 from daybreak.lab.config import check
-from daybreak.lab.evaluate import scores
+from daybreak.lab.evaluate import scores, shared
 from daybreak.lab.home import Lab
 from daybreak.lab.lake import Item, Snapshot
 from daybreak.lab.program import Run
@@ -68,9 +68,7 @@ class Judge:
             if self.gate.passes(value):
                 return ""
             return f"{goal.name} is {value:.4g}, the gate asks for {self.gate.bound:g} (in fp32 it is {before:.4g})"
-        if any(goal.name not in score.values for score in [*found, *own]):  # a goal that is no mean over items
-            return ""
-        interval = paired(found, own, goal)
+        interval = paired(shared(self.cls, found), shared(self.cls, own), goal)
         if interval.verdict != "worse":
             return ""
         return f"{goal.name} is {value:.4g}, in fp32 it is {before:.4g}: worse by {signed(interval)}, without a gate"

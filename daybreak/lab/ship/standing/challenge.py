@@ -69,7 +69,7 @@ def rescored(lab: Lab, challenger: Run, holder: Run) -> Sequence[Score]:
     """The champion's weights on the challenger's validation items. Raises `UserError` where they do not fit."""
     from daybreak.lab.checkpoint import seed_everything
     from daybreak.lab.config import check
-    from daybreak.lab.evaluate import scores, spread
+    from daybreak.lab.evaluate import scores, shared, spread
     from daybreak.lab.train import recipe_class
 
     cls = recipe_class(holder)
@@ -78,7 +78,7 @@ def rescored(lab: Lab, challenger: Run, holder: Run) -> Sequence[Score]:
     recipe = cls(config, challenger.snapshot(lab), "cpu")
     recipe.model().read_weights(holder.path / "final" / "weights.safetensors")
     many = int(challenger.info.config.get("evaluate_items") or 0)
-    return list(scores(recipe, spread(recipe.items("validation"), many)))
+    return shared(cls, list(scores(recipe, spread(recipe.items("validation"), many))))
 
 
 def verdict(interval: Interval, earlier: Sequence[float], title: str, note: str = "") -> tuple[bool, str]:

@@ -170,7 +170,7 @@ class Encoder(nn.Module):
     def forward(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "seeds batch size"]:
         parts = []
         if self.picture is not None:
-            parts.append(self.picture(observation["image"].float() / self.scale))
+            parts.append(self.picture(_beside(observation["image"]).float() / self.scale))
         if "vector" in observation:
             vector = observation["vector"]
             parts.append(vector if self.normaliser is None else self.normaliser(vector))
@@ -180,3 +180,11 @@ class Encoder(nn.Module):
         """Let the normaliser take in observations [seeds, batch, ...]; without one nothing happens."""
         if self.normaliser is not None:
             self.normaliser.see(observation["vector"])
+
+
+def _beside(image: Float[Tensor, "seeds batch channels height width"]) -> Tensor:
+    """The same picture with a pixel's channels beside one another in memory where the processor convolves one seed's:
+    oneDNN takes a third less time so."""
+    if len(image) > 1 or image.device.type != "cpu":
+        return image
+    return image[0].contiguous(memory_format=torch.channels_last)[None]

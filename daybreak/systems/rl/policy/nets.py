@@ -82,7 +82,7 @@ class PolicyNet(ActingNet):
     def _features(self, observation: Mapping[str, Tensor]) -> Tensor:
         """What the encoders make of observations [seeds, batch, ...]: [seeds or twice as many, batch, size]."""
         if not self.shared:
-            observation = {n: v.repeat(2, *[1] * (v.dim() - 1)) for n, v in observation.items()}
+            observation = {n: torch.cat((v, v)) for n, v in observation.items()}
         features: Tensor = self.encoder(observation)
         return features
 
