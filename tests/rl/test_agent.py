@@ -48,6 +48,26 @@ def test_a_saved_agent_decides_as_the_first_of_its_seeds_did(made, tmp_path):
     assert decided == trained.tolist()
 
 
+@pytest.mark.parametrize("make", [value, policy])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_saved_agent_may_be_the_start_of_every_seed(make, seeds, tmp_path):
+    learner = make(seeds=2)
+    settled(learner, 12)
+    learner.model().save(tmp_path / "agent")
+    begun = make(seeds=seeds, start=str(tmp_path / "agent"), ema=0.9)
+    seen = {"vector": torch.randn(1, 9, 4)}
+    expected = learner.model().net.greedy(seen, None).action
+    for net in (begun.net, getattr(begun, "target", begun.net)):
+        got = net.eval().greedy({"vector": seen["vector"].expand(seeds, -1, -1)}, None).action
+        assert torch.equal(got, expected.expand(seeds, -1))
+    with begun.averaged():
+        assert torch.equal(
+            begun.net.greedy({"vector": seen["vector"].expand(seeds, -1, -1)}, None).action[:1], expected
+        )
+    with pytest.raises(UserError, match=r"start: .* has a net of another kind or size"):
+        make(seeds=seeds, hidden=(8, 8), start=str(tmp_path / "agent"))
+
+
 def test_scores_are_whole_episodes_and_the_same_again():
     learner = value(seeds=2)
     items = learner.items("validation")

@@ -154,7 +154,7 @@ def test_the_sum_tree_is_the_sum_of_its_leaves_and_draws_in_proportion(seed, row
     at, each, _ = tree.draw(random, 16)
     tree.set(at, each, random.random(at.shape) * 5 + 0.01)
     leaves = tree.leaves[:, : rows * copies]
-    assert tree.tree[:, 1] == pytest.approx(leaves.sum(1))
+    assert tree.sums[0].sum(1) == pytest.approx(leaves.sum(1))
     at, each, chances = tree.draw(random, 4000)
     assert at.max() < rows
     assert each.max() < copies

@@ -31,7 +31,7 @@ def choose(logits: Logits) -> Int[Tensor, "*batch"]:
 
 def log_choice(logits: Logits, action: Int[Tensor, "*batch"]) -> Scalar:
     """Log-probability of a choice."""
-    return F.log_softmax(logits, dim=-1).gather(-1, action.long()[..., None])[..., 0]
+    return F.log_softmax(logits, dim=-1).gather(-1, action.long()[..., None]).squeeze(-1)
 
 
 def entropy_choice(logits: Logits) -> Scalar:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from daybreak.errors import UserError
 from daybreak.lab import recipe as lab
+from daybreak.lab.config import Folder
 from daybreak.lab.lake import Item, Snapshot, Split
 from daybreak.lab.recipe import Metric, Score
 from daybreak.lab.system import target_of
@@ -44,6 +46,9 @@ class Config(lab.Config):
     """The environment (`daybreak rl envs` lists them), its options behind a question mark: "ale:Pong?sticky=0.25"."""
     envs: int = Field(8, ge=1)
     """Copies of the environment that are played at once, for each seed."""
+    start: Folder = ""
+    """Folder of a saved agent (a run's final/) whose net is the start of every seed: another night of the same game, or
+    a game that is alike. What is not saved with an agent (critics, replay, optimisers) begins anew."""
     seeds: int = Field(1, ge=1, le=64)
     """Agents that learn beside one another in one process, alike but for chance."""
     gamma: float = Field(0.99, ge=0, le=1)
@@ -121,6 +126,8 @@ class Learner(lab.Recipe[C]):
         self.random = np.random.default_rng(config.seed)
         self.counts: dict[str, int] = {"played": 0, "updates": 0}
         self.build()
+        if config.start:
+            self._begin(Path(config.start))
         self.actor: Actor | Fleet
         if config.actors:
             self.actor = Fleet(target_of(type(self)), config, self.net)
@@ -128,6 +135,26 @@ class Learner(lab.Recipe[C]):
             self.actor = Actor(
                 self.env, self.net, config.seeds, config.seed, config.clip_rewards, self.reward_scale(), device
             )
+
+    def _begin(self, folder: Path) -> None:
+        """Take a saved agent's net, and the same for its slow copy where the family has one."""
+        from daybreak.systems.rl.model import Agent
+
+        saved = Agent.load(folder).net.state_dict()
+        seeds = self.config.seeds
+        found = {name: value.repeat_interleave(seeds, 0) if value.dim() else value for name, value in saved.items()}
+        for net in self.nets().values():
+            if type(net) is not type(self.net):
+                continue
+            shapes = {name: value.shape for name, value in net.state_dict().items()}
+            if shapes != {name: value.shape for name, value in found.items()}:
+                raise UserError(
+                    f"start: {folder} has a net of another kind or size; give the settings it was made with"
+                )
+            net.load_state_dict(found)
+        for name, averages in self._averages.items():
+            for average, parameter in zip(averages, self._parameters[name], strict=True):
+                average.copy_(parameter.detach())
 
     # What a family brings.
 
@@ -167,9 +194,13 @@ class Learner(lab.Recipe[C]):
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
         """Scale each seed's gradients to a norm of at most `largest`; the mean of the norms before."""
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if self.config.seeds == 1 and len(grads) == 1:  # the same in three calls
+            norm = torch.linalg.vector_norm(grads[0])
+            grads[0].mul_((largest / (norm + 1e-6)).clamp_(max=1))
+            return norm  # type: ignore[no-any-return]
         if self.config.seeds == 1:
             return super().clip(parameters, largest)
-        grads = [p.grad for p in parameters if p.grad is not None]
         # The first axis is the seed, or nets x seeds where a seed has several of one shape.
         seeds = self.config.seeds
         squares = torch.stack([g.flatten(1).square().sum(1).view(-1, seeds).sum(0) for g in grads]).sum(0)
@@ -224,7 +255,7 @@ class Learner(lab.Recipe[C]):
     @classmethod
     def shipped(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """One agent, played in this process: the first of its seeds is what ships."""
-        return {**super().shipped(config), "seeds": 1, "actors": 0, "episodes": 100}
+        return {**super().shipped(config), "seeds": 1, "actors": 0, "episodes": 100, "start": ""}
 
     def model(self) -> Any:
         """The agent: the first of stacked seeds."""

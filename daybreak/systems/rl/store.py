@@ -271,6 +271,10 @@ def available() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+FAN = 64
+"""Nodes under each node of the sum tree: three levels, not sixteen, over 50,000 steps, and as many fewer calls."""
+
+
 class Priorities:
     """Prioritised sampling (Schaul et al. 2016, section 3.3) for each seed: a sum tree over ring rows x copies.
 
@@ -279,14 +283,18 @@ class Priorities:
 
     def __init__(self, seeds: int, rows: int, copies: int, alpha: float) -> None:
         self.seeds, self.rows, self.copies, self.alpha = seeds, rows, copies, alpha
-        self.levels = max(1, (rows * copies - 1).bit_length())
-        self.tree = np.zeros((seeds, 2 << self.levels))
+        sizes = [-(-rows * copies // FAN) * FAN]
+        while sizes[0] > FAN:
+            sizes.insert(0, -(-sizes[0] // FAN**2) * FAN)
+        self.sums = [np.zeros((seeds, size)) for size in sizes]
+        """From below the root down to the leaves: node n sums nodes FAN n to FAN n + FAN - 1 of the next level."""
         self.largest = np.ones(seeds)
+        self._seed = np.arange(seeds)[:, None]
 
     @property
     def leaves(self) -> Float[np.ndarray, "seeds leaves"]:
         """Priorities to the power alpha, by row x copies + copy."""
-        return self.tree[:, 1 << self.levels :]
+        return self.sums[-1]
 
     def complete(self, ring: Ring, rows: np.ndarray, span: int) -> None:
         """After rows were added: shut what was written over, and open what they complete runs of `span` rows from."""
@@ -329,32 +337,35 @@ class Priorities:
         self._put(every, copies, np.broadcast_to(values, shape))
 
     def _put(self, rows: np.ndarray, copies: np.ndarray, values: np.ndarray) -> None:
-        at = (1 << self.levels) + (rows % self.rows) * self.copies + copies
-        width = self.tree.shape[1]
-        flat = self.tree.reshape(-1)
-        base = (np.arange(self.seeds) * width)[:, None]
-        flat[(base + at).reshape(-1)] = (values**self.alpha).reshape(-1)
-        for _ in range(self.levels):
-            at = at >> 1
-            left = (base + 2 * at).reshape(-1)
-            flat[(base + at).reshape(-1)] = flat[left] + flat[left + 1]
+        at = (rows % self.rows) * self.copies + copies
+        self.leaves[self._seed, at] = values**self.alpha
+        for level in range(len(self.sums) - 2, -1, -1):
+            at = at // FAN
+            self.sums[level][self._seed, at] = np.add.reduce(self._below(level, at), axis=-1)
+
+    def _below(self, level: int, at: np.ndarray) -> np.ndarray:
+        """The nodes under nodes `at` [seeds, count] of a level: [seeds, count, FAN]."""
+        found: np.ndarray = self.sums[level + 1].reshape(self.seeds, -1, FAN)[self._seed, at]
+        return found
 
     def draw(self, random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ring rows, copies and probabilities [seeds, count], stratified over the total."""
-        total = self.tree[:, 1:2]
+        total = self.sums[0].sum(1, keepdims=True)
         mass = (np.arange(count) + random.random((self.seeds, count))) / count * total
-        flat = self.tree.reshape(-1)
-        base = (np.arange(self.seeds) * self.tree.shape[1])[:, None]
-        at = np.ones((self.seeds, count), np.int64)
-        for _ in range(self.levels):
-            left = 2 * at
-            weight = flat[base + left]
-            # Rounding may lead to the right of the last leaf that has any weight: an empty side is never entered.
-            right = (mass >= weight) & (flat[base + left + 1] > 0)
-            mass = np.where(right, mass - weight, mass)
-            at = left + right
-        leaf = at - (1 << self.levels)
-        return leaf // self.copies, leaf % self.copies, flat[base + at] / total
+        at = np.zeros((self.seeds, count), np.int64)
+        first = np.arange(at.size).reshape(at.shape) * FAN
+        for level in range(-1, len(self.sums) - 1):
+            nodes = self._below(level, at) if level >= 0 else np.broadcast_to(self.sums[0][:, None], (*at.shape, FAN))
+            upto = np.add.accumulate(nodes, axis=-1)
+            which = (mass[..., None] < upto).argmax(axis=-1)
+            beyond = mass >= upto[..., -1]
+            if beyond.any():  # by rounding: the last node that has any weight, for an empty one is never entered
+                which = np.where(beyond, FAN - 1 - (nodes[..., ::-1] > 0).argmax(axis=-1), which)
+            place = first + which
+            weight = nodes.take(place)
+            mass -= upto.take(place) - weight
+            at = at * FAN + which
+        return at // self.copies, at % self.copies, weight / total
 
     def state_dict(self) -> dict[str, Any]:
         """The leaves and the largest priority."""
@@ -364,7 +375,6 @@ class Priorities:
         """Give it the priorities that `state_dict` took."""
         self.leaves[:] = state["leaves"]
         self.largest = state["largest"].copy()
-        for level in range(self.levels - 1, -1, -1):
-            begin = 1 << level
-            pairs = self.tree[:, 2 * begin : 4 * begin]
-            self.tree[:, begin : 2 * begin] = pairs[:, ::2] + pairs[:, 1::2]
+        for level in range(len(self.sums) - 2, -1, -1):
+            whole = np.add.reduce(self.sums[level + 1].reshape(self.seeds, -1, FAN), axis=-1)
+            self.sums[level][:, : whole.shape[1]] = whole

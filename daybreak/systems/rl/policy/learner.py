@@ -270,9 +270,9 @@ class Policy(Learner[PolicyConfig]):
         move = log_prob - item["log_prob"]
         if config.objective == "clip":
             edge = config.ratio * ((1 - self.through) if config.ratio_falls else 1.0)
-            ratio = move.exp()
-            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - edge, 1 + edge) * advantage)
-            policy = -gain.mean(1)
+            # Schulman et al. 2017, eq. 7. Where the advantage has a sign, clipping bounds the gain on one side alone.
+            most = torch.add(advantage, advantage.abs(), alpha=edge)
+            policy = -torch.minimum(move.exp() * advantage, most).mean(1)
         elif config.objective == "gradient":
             policy = -(log_prob * advantage).mean(1)
         else:
@@ -281,24 +281,24 @@ class Policy(Learner[PolicyConfig]):
         if config.value_clip:
             near = item["value"] + (value - item["value"]).clamp(-config.value_clip, config.value_clip)
             error = torch.maximum(error, (near - item["goal"]).square())
-        worth = 0.5 * error.sum(-1).mean(1)
-        loss = policy + 2 * config.value_weight * worth
+        wrong = error.mean((1, 2))
+        loss = torch.add(policy, wrong, alpha=config.value_weight * error.shape[-1])
         if config.entropy:
             loss = loss - config.entropy * self.net.entropy(numbers).mean(1)
         if self.curiosity is not None:
             if isinstance(self.curiosity, Rnd):
-                _, wrong = self.curiosity(seen)
+                _, odd = self.curiosity(seen)
             else:
                 assert following is not None
-                _, wrong = self.curiosity(seen, {n: _picked(v, pick) for n, v in following.items()}, item["stored"])
-            loss = loss + wrong.mean(1)
+                _, odd = self.curiosity(seen, {n: _picked(v, pick) for n, v in following.items()}, item["stored"])
+            loss = loss + odd.mean(1)
         self.update("net", loss.sum())
         self.counts["updates"] += 1
         if not watched:
             return {}
         with torch.no_grad():
             ratio = move.exp()
-            out = {"loss": loss, "policy": policy, "value": worth, "kl": ratio - 1 - move}
+            out = {"loss": loss, "policy": policy, "value": 0.5 * error.shape[-1] * wrong, "kl": ratio - 1 - move}
             out["entropy"] = self.net.entropy(numbers)
             if config.objective == "clip":
                 out["clipped"] = ((ratio - 1).abs() > config.ratio).float()
