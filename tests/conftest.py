@@ -19,3 +19,16 @@ def lab(tmp_path, monkeypatch):
 
     monkeypatch.setenv("DAYBREAK_LAB", str(tmp_path / "lab"))
     return Lab.open()
+
+
+@pytest.fixture(scope="session")
+def web_runtime():
+    """The runtime of a page, from npm; the test is skipped where it cannot be had."""
+    from daybreak.errors import UserError
+    from daybreak.lab.ship.page import npm
+
+    pytest.importorskip("onnxruntime")
+    try:
+        npm.runtime()
+    except UserError as error:
+        pytest.skip(str(error))

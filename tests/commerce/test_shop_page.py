@@ -14,12 +14,10 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from daybreak.errors import UserError
 from daybreak.lab.registry import Place
 from daybreak.lab.ship import export as room
 from daybreak.lab.ship import page as paging
 from daybreak.lab.ship.export.trace import Traced
-from daybreak.lab.ship.page import npm
 from daybreak.media.image import Image, letterbox
 from daybreak.systems.commerce.calibrate import Calibration
 from daybreak.systems.commerce.model import Shop, ShopConfig, TagPhoto
@@ -45,16 +43,11 @@ def shop():
 
 
 @pytest.fixture(scope="module")
-def tab(shop, tmp_path_factory):
+def tab(shop, web_runtime, tmp_path_factory):
     """The shop's page, open in a browser."""
-    pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     if CHROMIUM is None:
         pytest.skip("no Chromium")
-    try:
-        npm.runtime()
-    except UserError as error:
-        pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("page")
     exporter = room.Exporter(None, Place(shop.save(folder / "shop"), "shop"), folder / "out", say=lambda line: None)
     converted(exporter, folder)

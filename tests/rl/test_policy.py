@@ -61,21 +61,31 @@ def test_stacked_seeds_do_not_reach_one_another():
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*after, strict=True))
 
 
-def test_truncation_is_bootstrapped_from_the_episodes_last_observation_and_termination_is_not():
-    torch.manual_seed(0)
-    learner = Policy(small("ppo"), None)
+def cut_off(learner):
+    """A block of play in which one episode is cut off, its columns as tensors, and that episode's last observation."""
     block = learner.actor.collect(8)
     columns = {name: column.copy() for name, column in block.columns.items()}
     columns["terminated"][:], columns["truncated"][:] = False, False
     columns["truncated"][3, 0, 1] = True
     final = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
     changed = Block(columns, {(3, 0, 1): {"vector": final}}, block.after)
-    value = torch.from_numpy(columns["value"])
+    return (
+        block,
+        changed,
+        {name: torch.from_numpy(v) for name, v in columns.items()},
+        torch.from_numpy(final)[None, None],
+    )
+
+
+def test_truncation_is_bootstrapped_from_the_episodes_last_observation_and_termination_is_not():
+    torch.manual_seed(0)
+    learner = Policy(small("ppo"), None)
+    _, changed, column, final = cut_off(learner)
     with torch.no_grad():
-        _, following = learner._values(changed, {"value": value}, {})
-        expected = learner.net.both({"vector": torch.from_numpy(final)[None, None]})[1]
+        _, following = learner._values(changed, {"value": column["value"]}, {})
+        expected = learner.net.both({"vector": final})[1]
     assert following[3, 0, 1] == pytest.approx(float(expected), abs=1e-6)
-    assert torch.equal(following[:3], value[1:4])
+    assert torch.equal(following[:3], column["value"][1:4])
 
 
 def test_a_gaussians_action_is_stored_as_drawn_and_cut_only_for_the_environment():
@@ -161,17 +171,11 @@ def test_sequences_learn_from_what_the_memory_held_when_they_were_played(kind, s
 def test_with_a_memory_truncation_is_bootstrapped_through_the_episodes_last_observation():
     torch.manual_seed(0)
     learner = Policy(small("ppo+lstm"), None)
-    block = learner.actor.collect(8)
-    columns = {name: column.copy() for name, column in block.columns.items()}
-    columns["terminated"][:], columns["truncated"][:] = False, False
-    columns["truncated"][3, 0, 1] = True
-    final = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
-    changed = Block(columns, {(3, 0, 1): {"vector": final}}, block.after)
-    column = {name: torch.from_numpy(value) for name, value in columns.items()}
+    block, changed, column, final = cut_off(learner)
     with torch.no_grad():
         _, following = learner._values(changed, column, {"vector": column["vector"]})
         held = learner.net.recall({"vector": column["vector"][3, :, 1:2]}, column["carry"][3, :, 1:2])[2]
-        expected = learner.net.recall({"vector": torch.from_numpy(final)[None, None]}, held)[1]
+        expected = learner.net.recall({"vector": final}, held)[1]
         last = learner.net.recall({"vector": torch.from_numpy(block.after["vector"])}, learner.actor.carry)[1]
     assert following[3, 0, 1] == pytest.approx(float(expected), abs=1e-6)
     ended = torch.from_numpy(block.columns["terminated"][-1] | block.columns["truncated"][-1])

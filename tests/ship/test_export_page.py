@@ -66,14 +66,9 @@ def test_without_npm_a_page_says_so(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(web_runtime, tmp_path_factory):
     """A third party's model as a page."""
-    pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    try:
-        npm.runtime()
-    except UserError as error:
-        pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("page")
     torch.manual_seed(0)
     place = Place(MlpModel(Net()).save(folder / "toy"), "toy")
