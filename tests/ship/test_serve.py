@@ -195,6 +195,26 @@ def test_a_client_that_leaves_stops_what_runs_for_it(toy):
     until(lambda: any(json.loads(line).get("status") == 499 for line in toy.lines))
 
 
+def test_a_client_that_leaves_as_its_answer_is_made_keeps_no_lock(folder):
+    with running(None, f"toy={folder}") as service:
+        (worker,) = service.service.workers
+        asked = threading.Thread(target=service.post, args=("toy/wait", {"seconds": 0.3}))
+        asked.start()
+        until(lambda: worker._running)
+        with worker._there:  # where the thread comes when its work is over
+            (job,) = worker._running
+            time.sleep(0.6)
+            worker._cancel(job)
+        until(lambda: not worker._running)
+        asked.join()
+        again = threading.Thread(target=service.post, args=("toy/wait", {"seconds": 1}))
+        again.start()
+        until(lambda: worker._running)
+        assert worker._there.acquire(timeout=0.5), "the lock is kept while an action runs: nobody could be served"
+        worker._there.release()
+        again.join()
+
+
 def test_a_request_that_takes_too_long_is_stopped_and_told(folder):
     with running(None, f"toy={folder}", seconds=0.3) as service:
         Server.stopped.clear()

@@ -86,6 +86,8 @@ class Worker:
         self._queue: deque[Job] = deque()
         self._there = threading.Condition()
         self._running: tuple[Job, ...] = ()
+        self._ended = self._stopping = False
+        """Of what runs: whether its work is over, and whether it is being stopped."""
         self._since = 0.0
         self._mean = 0.05
         self._closed = False
@@ -171,21 +173,21 @@ class Worker:
             if job in self._queue:
                 self._queue.remove(job)
             elif job in self._running and all(one.cancelled for one in self._running):
-                self._raise(Stopped)
-
-    def _raise(self, kind: type[BaseException] | None) -> None:
-        """Raise in the thread at its next bytecode; None takes back what was not raised yet. The lock is held."""
-        ident = ctypes.c_ulong(self._thread.ident or 0)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(kind) if kind else None)
+                # Each side says what it does and then looks at the other (Peterson 1981): either the work is seen to
+                # be over and nothing is raised, or the thread sees that it must wait for what is raised. Raised while
+                # the thread takes the lock, it would leave it locked for ever.
+                self._stopping = True
+                if self._ended:
+                    self._stopping = False
+                else:
+                    ident = ctypes.c_ulong(self._thread.ident or 0)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Stopped))
 
     # The thread.
 
     def _run(self) -> None:
         while not self._closed:
-            try:
-                self._turn()
-            except Stopped:  # it came late: what it was to stop had just ended
-                continue
+            self._turn()
 
     def _turn(self) -> None:
         with self._there:
@@ -196,15 +198,17 @@ class Worker:
                 self._there.wait()
             jobs = self._pick()
             self._since = time.monotonic()
+            self._ended = self._stopping = False
             self._running = jobs
         try:
             self._work(jobs)
+            self._ended = True
+            while self._stopping:
+                time.sleep(0)
         except Stopped:
-            pass
-        finally:
-            with self._there:
-                self._running = ()
-                self._raise(None)
+            self._ended = True
+        with self._there:
+            self._running = ()
         took = time.monotonic() - self._since
         self._mean += 0.1 * (took / len(jobs) - self._mean)
 
