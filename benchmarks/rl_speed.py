@@ -102,12 +102,15 @@ def atari(who: str) -> Iterator[float]:
     """PPO on Pong with the Zoo's settings: 8 copies, 128 steps, batches of 256, 4 epochs; agent steps."""
     if who == "ours":
         yield from rates(ready("policy", "ppo@ale:Pong", 0, budget=10_000_000.0), 1, 1)
+    import ale_py
+    import gymnasium
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
     torch.set_num_threads(1)
+    gymnasium.register_envs(ale_py)
     env = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=8, seed=0), n_stack=4)
     model = PPO(
         "CnnPolicy", env, n_steps=128, batch_size=256, n_epochs=4, ent_coef=0.01, learning_rate=2.5e-4, vf_coef=0.5,

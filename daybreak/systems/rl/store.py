@@ -355,7 +355,7 @@ class Priorities:
         at = np.zeros((self.seeds, count), np.int64)
         first = np.arange(at.size).reshape(at.shape) * FAN
         for level in range(-1, len(self.sums) - 1):
-            nodes = self._below(level, at) if level >= 0 else np.broadcast_to(self.sums[0][:, None], (*at.shape, FAN))
+            nodes = self._below(level, at) if level >= 0 else self.sums[0][:, None].repeat(count, axis=1)
             upto = np.add.accumulate(nodes, axis=-1)
             which = (mass[..., None] < upto).argmax(axis=-1)
             beyond = mass >= upto[..., -1]
