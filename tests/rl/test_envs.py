@@ -111,13 +111,15 @@ def test_options_behind_the_name_come_back_as_they_were(options):
     assert split(f"ale:Pong?{written}" if options else "ale:Pong") == ("ale:Pong", options)
 
 
-def test_options_may_stand_in_the_name_and_keep_what_was_tuned():
-    assert make("minatar:breakout?sticky=0.5").env.singles[0].sticky == 0.5
+def test_options_may_stand_in_the_name_and_keep_what_was_tuned(third_party):
+    env = make("sick:one?reward=0.5&seen=2", 2)
+    env.reset(0)
+    assert env.step(np.array([0, 0])).reward.tolist() == [0.5, 0.5]
     config = Policy.preset("ppo@minatar:breakout?sticky=0.5")
     assert config.env == "minatar:breakout?sticky=0.5"
     assert config.hidden == Policy.preset("ppo@minatar:breakout").hidden != Policy.preset("ppo").hidden
-    with pytest.raises(UserError, match=r"options are written minatar:breakout\?NAME=VALUE"):
-        make("minatar:breakout?sticky")
+    with pytest.raises(UserError, match=r"options are written sick:one\?NAME=VALUE"):
+        make("sick:one?reward")
     with pytest.raises(UserError, match=r"CartPole-v1\?foo=1 has no option 'foo'"):
         make("CartPole-v1?foo=1")
 
