@@ -238,7 +238,7 @@ def keep_thumb(folder: Path, digest: str, small: bytes) -> None:
     path = thumb_path(folder, digest)
     if path.exists():
         return
-    if not path.parent.is_dir():  # asking costs a twentieth of trying to make it
+    if not path.parent.is_dir():  # asking costs less than trying to make it
         path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_bytes(small)
