@@ -7,12 +7,14 @@ twice. A model on disk is three files: config.json, weights.safetensors, card.md
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
@@ -51,21 +53,61 @@ def action(method: F) -> F: ...
 
 
 @overload
-def action(*, batch: int) -> Callable[[F], F]: ...
+def action(*, batch: int = 1, threads: int = 1) -> Callable[[F], F]: ...
 
 
-def action(method: F | None = None, *, batch: int = 1) -> F | Callable[[F], F]:
+def action(method: F | None = None, *, batch: int = 1, threads: int = 1) -> F | Callable[[F], F]:
     """Mark a method of a Model as public: `def name(self, request: R) -> A`, or `-> Iterator[A]` for a stream.
 
     `@action(batch=16)` says that up to 16 requests may be answered together, by a method that stands beside it:
     `def name_many(self, requests: Sequence[R]) -> Sequence[A]`. Its answers are those of `name`, in order.
+
+    `threads`: processor threads that torch takes for one answer; 0 leaves the process's own. One, for what a single
+    request asks is mostly small: threads that share an operator of microseconds wait for one another by spinning, and
+    where something else runs on the machine one of them is always late.
     """
 
     def mark(method: F) -> F:
-        method.__daybreak_action__ = batch  # type: ignore[attr-defined]
-        return method
+        @functools.wraps(method)
+        def answer(self: Any, request: Any) -> Any:
+            with torch_threads(threads):
+                made = method(self, request)
+            return _stream(made, threads) if isinstance(made, Generator) else made
+
+        answer.__daybreak_action__ = batch  # type: ignore[attr-defined]
+        return typing.cast(F, answer)
 
     return mark if method is None else mark(method)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many processor threads for what this thread does with torch inside; 0, or where torch is not there: no change.
+
+    torch counts them for each calling thread: what others do meanwhile keeps its own.
+    """
+    torch = sys.modules.get("torch")
+    if not count or torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stream(made: Generator[Any, None, None], threads: int) -> Iterator[Any]:
+    """A stream whose parts are made with so many threads; between them the caller's own count."""
+    with contextlib.closing(made):
+        while True:
+            with torch_threads(threads):
+                try:
+                    part = next(made)
+                except StopIteration:
+                    return
+            yield part
 
 
 @dataclass(frozen=True)

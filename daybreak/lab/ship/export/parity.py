@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daybreak.lab.model import torch_threads
 from daybreak.lab.program import Inputs, Program
 from daybreak.lab.ship.export.session import Answer, Session
 from daybreak.lab.ship.export.trace import lengths
@@ -65,22 +66,17 @@ class Eager:
 
 def eager(program: Program, real: Sequence[Inputs]) -> Eager:
     """Run the module itself on every real input, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     module = program.module.eval()
     outputs, took = [], []
-    try:
-        with torch.inference_mode():
-            for given in real:
-                times: list[float] = []
-                while len(times) < REPEATS and sum(times) < LONG:
-                    begun = time.perf_counter()
-                    out = module(*given.values())
-                    times.append(time.perf_counter() - begun)
-                outputs.append((out,) if isinstance(out, Tensor) else tuple(out))
-                took.append(min(times))
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), torch.inference_mode():
+        for given in real:
+            times: list[float] = []
+            while len(times) < REPEATS and sum(times) < LONG:
+                begun = time.perf_counter()
+                out = module(*given.values())
+                times.append(time.perf_counter() - begun)
+            outputs.append((out,) if isinstance(out, Tensor) else tuple(out))
+            took.append(min(times))
     return Eager(tuple(outputs), tuple(took))
 
 
