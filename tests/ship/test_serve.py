@@ -225,7 +225,7 @@ def test_a_request_that_takes_too_long_is_stopped_and_told(folder):
 
 def test_a_full_queue_says_when_to_try_again(folder):
     with running(None, f"toy={folder}", places=2) as service:
-        asking = [threading.Thread(target=service.post, args=("toy/wait", {"seconds": 1})) for _ in range(2)]
+        asking = [threading.Thread(target=service.post, args=("toy/wait", {"seconds": 2})) for _ in range(2)]
         for one in asking:
             one.start()
         until(lambda: service.service.workers[0].taken == 2)
