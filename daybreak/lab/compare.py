@@ -47,8 +47,10 @@ def shares(rows: Sequence[R], aggregate: Callable[[Sequence[R]], float]) -> list
     """What the group of each row (objects with `group`) adds to a figure that is no mean over items.
 
     The pseudo-values of a jackknife that leaves one group out, with groups of unequal size (Busing, Meijer and van der
-    Leeden 1999, Delete-m jackknife for unequal m, eq. 6). For a mean they are the groups' means: everything here does
-    the same with them as with values of items. NaN where the figure is not defined without the group.
+    Leeden 1999, Delete-m jackknife for unequal m, eq. 6), moved together so that their mean is the figure: their own
+    corrects a bias that such a jackknife cannot know of a figure that jumps, as a mean over the tags that occur. For a
+    mean they are the groups' means: everything here does the same with them as with values of items. NaN where the
+    figure is not defined without the group.
     """
     of: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
@@ -60,7 +62,9 @@ def shares(rows: Sequence[R], aggregate: Callable[[Sequence[R]], float]) -> list
         times = len(rows) / len(members)
         for place in members:
             found[place] = times * whole - (times - 1) * rest
-    return found
+    known = [share for share in found if math.isfinite(share)]
+    off = whole - math.fsum(known) / len(known) if known else 0.0
+    return [share + off for share in found]
 
 
 class Measured(Protocol):

@@ -75,6 +75,19 @@ def test_the_shares_in_a_mean_are_the_means_of_the_groups(sizes: list[int], seed
     np.testing.assert_allclose(shares(rows, mean("x")), expected, atol=1e-9)
 
 
+def test_the_shares_in_a_figure_that_jumps_still_have_it_as_their_mean() -> None:
+    def over_tags(rows: list[Score]) -> float:  # a tag counts from its second item on
+        tags = [[row.values["_x"] for row in rows if row.values["_tag"] == tag] for tag in range(6)]
+        return float(np.mean([np.mean(values) ** 2 for values in tags if len(values) > 1]))
+
+    rng = np.random.default_rng(4)
+    rows = [
+        Score(str(n), str(n // 3), {"_x": float(rng.normal(n % 7)), "_tag": float(tag)})
+        for n, tag in enumerate([0] * 20 + [1] * 15 + [2] * 2 + [3] * 2 + [4] * 2 + [5])
+    ]
+    assert np.mean(shares(rows, over_tags)) == pytest.approx(over_tags(rows))
+
+
 def test_the_interval_of_a_figure_that_is_no_mean_covers_its_truth() -> None:
     def correlation(rows: list[Score]) -> float:
         return float(np.corrcoef([row.values["_x"] for row in rows], [row.values["_y"] for row in rows])[0, 1])
