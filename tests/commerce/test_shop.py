@@ -17,7 +17,7 @@ from daybreak.systems.commerce.catalogue import Catalogue
 from daybreak.systems.commerce.data import ingest
 from daybreak.systems.commerce.data.drawn import drawings
 from daybreak.systems.commerce.model import Search, Shop, ShopConfig, SimilarImage, SimilarProduct, TagPhoto
-from daybreak.systems.commerce.net import NetConfig, ShopNet, folded
+from daybreak.systems.commerce.net import NetConfig, Palette, ShopNet, folded
 from daybreak.systems.commerce.recipe import Shopnet
 from daybreak.systems.commerce.shelves import Entry, add, entries, thumb
 from daybreak.systems.commerce.tags import Vocabulary
@@ -60,6 +60,45 @@ def test_the_folded_network_gives_the_same_answers():
     with torch.no_grad():
         for ours, theirs in zip(folded(net)(x), net(x), strict=True):
             assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_palette_knows_colours_wherever_in_the_garment_they_are_and_says_nothing_before_it_learned():
+    torch.manual_seed(0)
+    palette = Palette(3).eval()
+    pixels, near = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
+    near = near / near.sum((2, 3), keepdim=True)
+    order = torch.randperm(64)
+    moved = [x.flatten(2)[..., order].view_as(x) for x in (pixels, near)]
+    with torch.no_grad():
+        assert not palette(pixels, near).any()
+        torch.nn.init.normal_(palette.tags.weight)
+        assert torch.allclose(palette(*moved), palette(pixels, near), atol=1e-4)
+        outside = near.clone()
+        outside[..., :4] = 0  # what is no garment does not count
+        blue = pixels.clone()
+        blue[:, 2, :, :4] = 1
+        assert torch.allclose(palette(blue, outside), palette(pixels, outside))
+        assert not torch.allclose(palette(blue, near), palette(pixels, near))
+
+
+def test_a_network_tuned_in_one_part_keeps_the_others_to_the_bit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from daybreak.lab.home import Lab
+
+    lake = Lake.open(Lab.open())
+    lake.add("commerce", drawings(40), licence="CC0-1.0", source="drawn")
+    data = lake.snapshot("commerce")
+    config = Shopnet.presets["tiny"].model_copy(update={"net": SMALL, "stored": 32, "batch": 8, "tune": ("palette",)})
+    recipe = Shopnet(config, data)
+    before = {name: value.clone() for name, value in recipe.net.state_dict().items()}
+    batches = recipe.batches(config, data)
+    for step in range(3):
+        recipe.step(batches(step), step)
+    changed = {name for name, value in recipe.net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("palette.") for name in changed)
+    with pytest.raises(UserError, match="no part 'hue'; there is: stem"):
+        Shopnet(config.model_copy(update={"tune": ("hue",)}), data)
 
 
 def test_it_learns_drawn_garments(tmp_path, monkeypatch):

@@ -161,7 +161,9 @@ class Shop(Model):
 
     def __init__(self, config: ShopConfig, net: ShopNet | None = None) -> None:
         super().__init__(config)
-        self.net = net if net is not None else ShopNet(config.net, len(config.vocabulary.flat))
+        self.net = (
+            net if net is not None else ShopNet(config.net, len(config.vocabulary.flat), config.vocabulary.colours)
+        )
         self._folded: ShopNet | None = None
 
     @cached_property

@@ -19,6 +19,10 @@ SPACES = {"instance": 128, "product": 128, "colour": 32}
 """The embeddings and their sizes."""
 COLOUR_WEIGHT = 0.35
 """Weight of the colour part beside the product part, unless a query says another."""
+LIGHTS, TINTS = 8, 9
+"""Steps of the palette: of lightness, and of each of the two tints."""
+ALONE = 0.5
+"""Share of the photos in training whose colours the palette says without the features."""
 
 
 class NetConfig(BaseModel):
@@ -90,17 +94,64 @@ class Block(nn.Module):
         return F.relu(x + y)
 
 
+class Palette(nn.Module):
+    """Colours from how much of the garment has which: a soft histogram of its pixels, and two layers that read it.
+
+    Convolutions learn the colours of some thousand photos by heart; a histogram [Swain and Ballard, 1991] has nothing
+    to remember a photo by. Its axes are lightness and the differences of blue and red from it (ITU-R BT.601), these
+    under the root, for most cloth is nearly grey.
+    """
+
+    mix: Tensor
+    lights: Tensor
+    tints: Tensor
+
+    def __init__(self, tags: int, width: int = 128) -> None:
+        super().__init__()
+        axes = [[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]]
+        self.register_buffer("mix", torch.tensor(axes), persistent=False)
+        self.register_buffer("lights", torch.linspace(0, 1, LIGHTS).view(-1, 1), persistent=False)
+        self.register_buffer("tints", torch.linspace(-0.6, 0.6, TINTS).view(-1, 1), persistent=False)
+        self.read = nn.Sequential(nn.Linear(LIGHTS * TINTS**2, width), nn.ReLU(), nn.Dropout(0.3))
+        self.count = tags
+        self.tags = nn.Linear(width, max(1, tags))
+        nn.init.zeros_(self.tags.weight)  # at first it says nothing: what reads features keeps its answers
+        nn.init.zeros_(self.tags.bias)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 h w"], near: Float[Tensor, "batch 1 h w"]) -> Tensor:
+        """Logits of the colours' tags, "batch tags". `pixels`: 0 to 1; `near`: shares of the garment."""
+        light, *tints = torch.einsum("ij,bjn->bin", self.mix, pixels.float().flatten(2)).unbind(1)
+        blue, red = (tint.sign() * (tint.abs() + 1e-6).sqrt() for tint in tints)
+        share = near.float().flatten(2) * _soft(light, self.lights, 0.07)
+        both = (_soft(blue, self.tints, 0.08)[:, :, None] * _soft(red, self.tints, 0.08)[:, None]).flatten(1, 2)
+        histogram = (share @ both.transpose(1, 2)).flatten(1)
+        logits: Tensor = self.tags(self.read(5 * (histogram + 1e-3).sqrt()))
+        return logits if self.count else logits[:, :0]
+
+
+def _soft(values: Float[Tensor, "batch n"], steps: Float[Tensor, "steps 1"], width: float) -> Tensor:
+    """How much of each value lies at each step, "batch steps n": a Gaussian around the value, its sum one."""
+    return (-(values[:, None] - steps).square() / (2 * width**2)).softmax(1)
+
+
 class ShopNet(nn.Module):
-    """The network. `shopnet-s` has under 3 M parameters; the sizes of `shopnet-b` are for a GPU."""
+    """The network. `shopnet-s` has under 3 M parameters; the sizes of `shopnet-b` are for a GPU.
+
+    `colours`: which of the tags are colours.
+    """
 
     mean: Tensor
     spread: Tensor
+    others: Tensor
+    """1 for a tag that is no colour."""
     MEAN = (0.485, 0.456, 0.406)
     SPREAD = (0.229, 0.224, 0.225)
 
-    def __init__(self, config: NetConfig, tags: int) -> None:
+    def __init__(self, config: NetConfig, tags: int, colours: slice = slice(0, 0)) -> None:
         super().__init__()
         self.config = config
+        self.around = (colours.start, tags - colours.stop)
+        """Tags before the colours, and after."""
         a, b, c, d = config.widths
         total = sum(config.depths)
         drops = iter([config.drop_path * n / max(1, total - 1) for n in range(total)])
@@ -122,15 +173,19 @@ class ShopNet(nn.Module):
         self.product = nn.Linear(wide, SPACES["product"])
         self.colour = nn.Sequential(nn.Linear(wide + low, 128), nn.SiLU(), nn.Linear(128, SPACES["colour"]))
         self.tags = nn.Linear(wide + low, tags)
+        self.palette = Palette(colours.stop - colours.start)
         self.box = nn.Conv2d(d, 1, 1)  # a map of where the garment is
         # Plain numbers that move with the module and are no weights.
+        others = torch.ones(tags)
+        others[colours] = 0
+        self.register_buffer("others", others, persistent=False)
         self.register_buffer("mean", torch.tensor(self.MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("spread", torch.tensor(self.SPREAD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch 3 side side"]) -> Seen:
         """`pixels`: bytes, or numbers from 0 to 1."""
-        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        x = (x - self.mean) / self.spread
+        shown = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        x = (shown - self.mean) / self.spread
         if not torch.compiler.is_exporting():  # a target has an order of its own
             x = x.contiguous(memory_format=torch.channels_last)
         quarter = self.quarter(self.stem(x))
@@ -148,11 +203,16 @@ class ShopNet(nn.Module):
         low = torch.cat([low_mean, low_more], 1).to(features.dtype)
         whole = torch.cat([features, sixteenth.mean((2, 3)), eighth.mean((2, 3)), low], 1)
         seen = torch.cat([self.dropout(features), low], 1)
+        tags = self.tags(seen)
+        own = F.pad(self.palette(F.avg_pool2d(shown, 4), near), self.around)
+        if self.training:
+            both = (torch.rand(len(x), 1, device=x.device) >= ALONE).to(tags.dtype)
+            tags = tags * torch.maximum(self.others.to(tags.dtype), both)
         return Seen(
             instance=unit(self.instance(whole)),
             product=unit(self.product(features)),
             colour=unit(self.colour(seen)),
-            tags=self.tags(seen).float(),
+            tags=(tags + own).float(),
             box=extent(where),
             where=logits,
         )

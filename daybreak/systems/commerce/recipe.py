@@ -136,6 +136,8 @@ class ShopnetConfig(Config):
     """The network."""
     start: Folder = ""
     """Folder of a saved shop whose weights are the start: what was learned elsewhere, tuned to one's own photos."""
+    tune: tuple[str, ...] = ()
+    """Parts of the network that learn, as `palette,tags`; the others stay as they are. All where none is named."""
     decay: float = Field(0.08, ge=0)
     """Weight decay of the matrices."""
     stored: int = Field(128, ge=32, le=512)
@@ -218,13 +220,15 @@ class Shopnet(Recipe[ShopnetConfig]):
         if not exclusive:
             raise UserError("tags.toml has no exclusive group; the first one says what kind an item is")
         self.kind = self.vocabulary.span(exclusive[0])
-        self.colours = self.vocabulary.span("colour") if "colour" in self.vocabulary.groups else slice(0, 0)
-        self.net = ShopNet(config.net, len(self.vocabulary.flat)).to(device)
+        self.colours = self.vocabulary.colours
+        self.net = ShopNet(config.net, len(self.vocabulary.flat), self.colours).to(device)
         if config.start:
             self._begin(Path(config.start))
+        self.kept = self._kept()
         self.proxies = Proxies(self.kind.stop - self.kind.start, self.colours.stop - self.colours.start).to(device)
-        matrices = [p for p in self.net.parameters() if p.ndim >= 2]
-        others = [p for p in self.net.parameters() if p.ndim < 2] + list(self.proxies.parameters())
+        learning = [p for p in self.net.parameters() if p.requires_grad]
+        matrices = [p for p in learning if p.ndim >= 2]
+        others = [p for p in learning if p.ndim < 2] + list(self.proxies.parameters())
         groups = [{"params": matrices, "weight_decay": config.decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser("net", groups, betas=(0.9, 0.99))
         self._weights: Tensor | None = None
@@ -232,7 +236,7 @@ class Shopnet(Recipe[ShopnetConfig]):
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _begin(self, folder: Path) -> None:
-        """Take the weights of a saved shop. Its tags may be others: then only the tags' own layer starts anew."""
+        """Take the weights of a saved shop. Its tags may be others: then only the tags' own layers start anew."""
         from daybreak.systems.commerce.model import Shop
 
         shop = Shop.load(folder)
@@ -240,12 +244,25 @@ class Shopnet(Recipe[ShopnetConfig]):
             raise UserError(f"start: {folder} has a network of other sizes; give the same --net settings")
         weights = shop.net.state_dict()
         if shop.config.vocabulary.flat != self.vocabulary.flat:
-            weights = {name: value for name, value in weights.items() if not name.startswith("tags.")}
+            own = ("tags.", "palette.tags.")
+            weights = {name: value for name, value in weights.items() if not name.startswith(own)}
         self.net.load_state_dict(weights, strict=False)
+
+    def _kept(self) -> list[nn.Module]:
+        """The parts of the network that do not learn."""
+        parts = dict(self.net.named_children())
+        if unknown := [name for name in self.config.tune if name not in parts]:
+            raise UserError(f"tune: the network has no part {unknown[0]!r}; there is: {', '.join(parts)}")
+        kept = [part for name, part in parts.items() if self.config.tune and name not in self.config.tune]
+        for part in kept:
+            part.requires_grad_(False)
+        return kept
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
         """One update. `items`: photos that were seen."""
         config, side = self.config, self.config.net.side
+        for part in self.kept:
+            part.eval()  # its running statistics and its dropout rest too
         draw = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
         gentle = augment.views(batch["pixels"], batch["extent"], side, augment.GENTLE, draw)
         altered = augment.views(batch["pixels"], batch["extent"], side, augment.ALTERED, draw)

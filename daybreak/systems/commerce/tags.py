@@ -118,6 +118,11 @@ class Vocabulary(BaseModel):
         places = [n for n, (name, _) in enumerate(self.flat) if name == group]
         return slice(places[0], places[-1] + 1)
 
+    @property
+    def colours(self) -> slice:
+        """The columns of the group `colour`; none without one."""
+        return self.span("colour") if "colour" in self.groups else slice(0, 0)
+
     def spellings(self) -> Iterator[tuple[str, str, str]]:
         """(group, value, word), lower case, the value's own name among them."""
         for group, found in self.groups.items():

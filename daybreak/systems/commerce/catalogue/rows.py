@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import PurePosixPath
 from typing import Any
@@ -89,7 +89,7 @@ class Row:
 
     def line(self) -> bytes:
         """The row as one JSON line, its id first; fields at their default are left out."""
-        known = {key: value for key, value in asdict(self).items() if value not in ("", None, {})}
+        known = {key: value for key in _NAMES if (value := getattr(self, key)) not in ("", None, {})}
         return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -105,6 +105,7 @@ class Row:
         return row
 
 
+_NAMES = tuple(f.name for f in fields(Row))
 _DEFAULTS: dict[str, Any] = {
     f.name: f.default if isinstance(f.default, str) else None for f in fields(Row) if f.name != "tags"
 }
