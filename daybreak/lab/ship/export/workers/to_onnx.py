@@ -155,10 +155,18 @@ def _flat(graph: Any) -> bool:
 
 def slim(graph: Any) -> Any:
     """The same graph in fewer bytes: no shapes of inner values, which the runtime infers; equal small constants once;
-    inner values named by number. A small net's names take more room than its weights."""
+    inner values named by number; no operator sets that no node is of. A small net's names take more room than its
+    weights."""
     inner = graph.graph
     for field in ("value_info", "metadata_props", "quantization_annotation"):
         inner.ClearField(field)
+    graph.ClearField("metadata_props")
+    if not graph.functions:
+        of = {node.domain for node in inner.node}
+        sets = {one.domain: one.version for one in graph.opset_import if one.domain in of}
+        graph.ClearField("opset_import")
+        for domain, version in sets.items():
+            graph.opset_import.add(domain=domain, version=version)
     if any(one.HasField("g") or one.graphs for node in inner.node for one in node.attribute):
         return graph  # what stands in a branch is found by name
     names = {one.name: one.name for one in [*inner.input, *inner.output]} | {"": ""}
