@@ -84,7 +84,8 @@ def action(method: F | None = None, *, batch: int = 1, threads: int = 1) -> F | 
 def torch_threads(count: int) -> Iterator[None]:
     """So many processor threads for what this thread does with torch inside; 0, or where torch is not there: no change.
 
-    torch counts them for each calling thread: what others do meanwhile keeps its own.
+    torch keeps the number for each thread: what others do meanwhile has its own. A thread that is new to torch begins
+    with the number that was set last, in whichever thread.
     """
     torch = sys.modules.get("torch")
     if not count or torch is None:

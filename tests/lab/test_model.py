@@ -1,5 +1,6 @@
 """The contract of use: an action takes the threads that it says, and gives the process its own back."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from pydantic import BaseModel
 
 from daybreak.errors import UserError
-from daybreak.lab.model import Model, Request, Response, action
+from daybreak.lab.model import Model, Request, Response, action, torch_threads
 
 
 class Empty(BaseModel):
@@ -68,4 +69,27 @@ def test_between_the_parts_of_a_stream_and_after_its_error_the_caller_has_its_ow
         assert torch.get_num_threads() == 3
     with pytest.raises(UserError, match="no third"):
         next(stream)
+    assert torch.get_num_threads() == 3
+
+
+def test_answers_that_overlap_leave_each_thread_its_own_threads():
+    seen: list[int] = []
+    inside, left = threading.Barrier(2, timeout=10), threading.Barrier(2, timeout=10)
+
+    def other() -> None:
+        torch.set_num_threads(2)
+        inside.wait()
+        with torch_threads(1):
+            seen.append(torch.get_num_threads())
+        seen.append(torch.get_num_threads())
+        left.wait()
+
+    thread = threading.Thread(target=other)
+    with torch_threads(1):
+        thread.start()
+        inside.wait()
+        left.wait()
+        assert torch.get_num_threads() == 1
+    thread.join()
+    assert seen == [1, 2]
     assert torch.get_num_threads() == 3
