@@ -60,10 +60,12 @@ def test_a_slim_graph_answers_the_same_in_fewer_bytes(to_onnx):
         {"encoder.0.weight": weight, "encoder.1.weight": weight.copy(), "most": np.float32(0.5)},
     )
     model.opset_import.add(domain="com.microsoft", version=1)  # as a quantiser leaves it, though no node is of it
+    model.graph.input[0].metadata_props.add(key="pkg.torch.onnx.original_node_name", value="inputs_0")
     x = np.random.default_rng(1).normal(size=(1, 4)).astype(np.float32)
     want, before = answer(model, x), model.ByteSize()
     slim = to_onnx.slim(model)
     assert [one.domain for one in slim.opset_import] == [""]
+    assert not slim.graph.input[0].metadata_props
     np.testing.assert_array_equal(answer(slim, x), want)
     assert slim.ByteSize() < 0.7 * before
     assert len(slim.graph.initializer) == 2  # the two weights are equal

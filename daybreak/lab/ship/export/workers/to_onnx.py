@@ -161,6 +161,8 @@ def slim(graph: Any) -> Any:
     for field in ("value_info", "metadata_props", "quantization_annotation"):
         inner.ClearField(field)
     graph.ClearField("metadata_props")
+    for value in (*inner.input, *inner.output):
+        value.ClearField("metadata_props")  # where in the traced program it stood
     if not graph.functions:
         of = {node.domain for node in inner.node}
         sets = {one.domain: one.version for one in graph.opset_import if one.domain in of}
