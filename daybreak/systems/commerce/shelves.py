@@ -18,6 +18,7 @@ import torch
 from jaxtyping import UInt8
 
 from daybreak.errors import UserError
+from daybreak.lab.model import torch_threads
 from daybreak.media.image import Image, decode, jpeg, letterbox
 from daybreak.systems.commerce.catalogue import Catalogue, Reembedding, Row
 from daybreak.systems.commerce.catalogue.dedupe import dhash
@@ -203,20 +204,25 @@ class Looked(NamedTuple):
 
 
 def look(shop: Shop, group: Sequence[Entry]) -> Looked:
-    """Rows and vectors of entries, and those whose photo cannot be read. Decoding takes as many threads as torch."""
-    side, threads = shop.side, torch.get_num_threads()
-    files = [entry.data for entry in group]
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:  # Pillow lets other threads run while it decodes
-            found = list(pool.map(prepare, files, [side] * len(files)))
-    else:
-        found = [prepare(data, side) for data in files]
-    broken = [(e.id, str(one)) for e, one in zip(group, found, strict=True) if isinstance(one, UserError)]
-    good = [(e, one) for e, one in zip(group, found, strict=True) if not isinstance(one, UserError)]
-    if not good:
-        return Looked([], {}, [], broken)
-    parts = [good[n : n + AT_ONCE] for n in range(0, len(good), AT_ONCE)]
-    every = [shop.see_squares(np.stack([one.square for _, one in part])) for part in parts]
+    """Rows and vectors of entries, and those whose photo cannot be read.
+
+    As many photos are decoded, and then as many parts of the group seen, at once as torch has threads. Each part is on
+    one of them: threads that share the network's small operators mostly wait for one another.
+    """
+    side = shop.side
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow and torch let other threads run
+        found = list(pool.map(lambda entry: prepare(entry.data, side), group))
+        broken = [(e.id, str(one)) for e, one in zip(group, found, strict=True) if isinstance(one, UserError)]
+        good = [(e, one) for e, one in zip(group, found, strict=True) if not isinstance(one, UserError)]
+        if not good:
+            return Looked([], {}, [], broken)
+        parts = [good[n : n + AT_ONCE] for n in range(0, len(good), AT_ONCE)]
+
+        def see(part: list[tuple[Entry, Prepared]]) -> Seen:
+            with torch_threads(1):
+                return shop.see_squares(np.stack([one.square for _, one in part]))
+
+        every = list(pool.map(see, parts))
     seen = Seen(*(torch.cat(column) for column in zip(*every, strict=True)))
     probability = shop.probabilities(seen)
     rows = []
