@@ -247,7 +247,7 @@ def keep_thumb(folder: Path, digest: str, small: bytes) -> None:
     if not os.path.isdir(path.parent):  # asking costs less than trying to make it
         path.parent.mkdir(parents=True, exist_ok=True)
     beside = f"{path}.{os.getpid()}"
-    with open(beside, "wb", buffering=0) as file:
+    with open(beside, "wb") as file:
         file.write(small)
     os.replace(beside, path)
 
