@@ -17,10 +17,11 @@ from daybreak.systems.commerce.catalogue import Catalogue
 from daybreak.systems.commerce.data import ingest
 from daybreak.systems.commerce.data.drawn import drawings
 from daybreak.systems.commerce.model import Search, Shop, ShopConfig, SimilarImage, SimilarProduct, TagPhoto
-from daybreak.systems.commerce.net import NetConfig, Palette, ShopNet, folded
+from daybreak.systems.commerce.net import NetConfig, Palette, Seen, ShopNet, folded
 from daybreak.systems.commerce.recipe import Shopnet
 from daybreak.systems.commerce.shelves import Entry, add, entries, thumb
 from daybreak.systems.commerce.tags import Vocabulary
+from daybreak.systems.commerce.teacher import Teacher
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "lab"))
 from browser import CHROMIUM, browser
@@ -99,6 +100,44 @@ def test_a_network_tuned_in_one_part_keeps_the_others_to_the_bit(tmp_path, monke
     assert all(name.startswith("palette.") for name in changed)
     with pytest.raises(UserError, match="no part 'hue'; there is: stem"):
         Shopnet(config.model_copy(update={"tune": ("hue",)}), data)
+
+
+def test_a_pupil_nears_its_teacher_which_learns_nothing_and_is_not_saved_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from daybreak.lab.home import Lab
+
+    lake = Lake.open(Lab.open())
+    lake.add("commerce", drawings(40), licence="CC0-1.0", source="drawn")
+    data = lake.snapshot("commerce")
+    torch.manual_seed(0)
+    large = Shop(ShopConfig(net=SMALL.model_copy(update={"side": 48}), vocabulary=Vocabulary.usual()))
+    large.save(tmp_path / "large")
+    alone = {"mix": 0.0, "instance": 0.0, "product": 0.0, "colour": 0.0, "box": 0.0, "taught": 1.0}
+    config = Shopnet.presets["tiny"].model_copy(
+        update={"net": SMALL, "stored": 48, "batch": 16, "lr": 3e-3, "warmup": 0, "teacher": str(tmp_path / "large")}
+        | alone
+    )
+    recipe = Shopnet(config, data)
+    batches = recipe.batches(config, data)
+    before = {name: value.clone() for name, value in recipe.teachers[0].net.state_dict().items()}
+    far = [float(recipe.step(batches(step), step)["taught"]) for step in range(30)]
+    assert np.mean(far[-5:]) < 0.7 * np.mean(far[:5])
+    after = recipe.teachers[0].net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert set(recipe.nets()) == {"net", "proxies"}
+    few = Vocabulary.read("[kind]\nexclusive = true\n[kind.values]\nhat = []\nshoe = []\n", "tags.toml")
+    Shop(ShopConfig(net=SMALL, vocabulary=few)).save(tmp_path / "other")
+    with pytest.raises(UserError, match=r"teacher: .*other has other tags than these photos"):
+        Shopnet(config.model_copy(update={"teacher": str(tmp_path / "other")}), data)
+
+
+def test_a_teacher_agrees_with_itself(shop, tmp_path):
+    shop.save(tmp_path / "own")
+    teacher = Teacher(tmp_path / "own", Vocabulary.usual(), "cpu")
+    with torch.no_grad():
+        seen = teacher(torch.rand(4, 3, 32, 32))
+        assert abs(float(teacher.loss(seen, seen))) < 1e-4
+        assert float(teacher.loss(Seen(*(x.flip(0) for x in seen)), seen)) > 0
 
 
 def test_it_learns_drawn_garments(tmp_path, monkeypatch):

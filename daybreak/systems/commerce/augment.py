@@ -230,13 +230,13 @@ def _blurred(x: Tensor, which: Bool[Tensor, " batch"], draw: torch.Generator) ->
 def _erased(x: Tensor, which: Bool[Tensor, " batch"], rand: Draw) -> Tensor:
     """A rectangle of an even colour over a part of those items [Zhong et al., 2020]."""
     device, side = x.device, x.shape[-1]
-    place, colour = rand(4), rand(3).to(device)
+    place, colour, which = rand(4).to(device), rand(3).to(device), which.to(device)
     size = 0.15 + 0.35 * place[:, 2:]
     corner = place[:, :2] * (1 - size)
-    at = (torch.arange(side) + 0.5) / side
+    at = (torch.arange(side, device=device) + 0.5) / side
     in_x = (at >= corner[:, :1]) & (at <= corner[:, :1] + size[:, :1])
     in_y = (at >= corner[:, 1:]) & (at <= corner[:, 1:] + size[:, 1:])
-    inside = (which[:, None, None] & in_y[:, :, None] & in_x[:, None, :])[:, None].to(device)
+    inside = (which[:, None, None] & in_y[:, :, None] & in_x[:, None, :])[:, None]
     return torch.where(inside, colour[:, :, None, None], x)
 
 
@@ -298,21 +298,21 @@ def mixed(
 ) -> tuple[Float[Tensor, "batch 3 side side"], Int[Tensor, " batch"], Float[Tensor, " batch"]]:
     """CutMix [Yun et al., 2019] of the first `share` of a batch: the pictures, whose part was put in, and how much of
     each is still its own."""
-    count, side = len(x), x.shape[-1]
+    count, side, device = len(x), x.shape[-1], x.device
     some = int(share * count)
     partner = torch.arange(count)
     own = torch.ones(count)
     if some < 2:
-        return x, partner, own
+        return x, partner.to(device), own.to(device)
     partner[:some] = torch.arange(some).roll(1)
     left = torch.rand(some, generator=draw)
     size = (1 - left).sqrt()  # lambda is uniform: Beta(1, 1)
     corner = torch.rand(some, 2, generator=draw) * (1 - size[:, None])
-    at = (torch.arange(side) + 0.5) / side
+    size, corner, own = size.to(device), corner.to(device), own.to(device)
+    at = (torch.arange(side, device=device) + 0.5) / side
     in_x = (at >= corner[:, :1]) & (at <= corner[:, :1] + size[:, None])
     in_y = (at >= corner[:, 1:]) & (at <= corner[:, 1:] + size[:, None])
     inside = in_y[:, :, None] & in_x[:, None, :]
     own[:some] = 1 - inside.float().mean((1, 2))
-    put = inside[:, None].to(x.device)
-    head = torch.where(put, x[:some].roll(1, 0), x[:some])
-    return torch.cat([head, x[some:]]), partner, own
+    head = torch.where(inside[:, None], x[:some].roll(1, 0), x[:some])
+    return torch.cat([head, x[some:]]), partner.to(device), own

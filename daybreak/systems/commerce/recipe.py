@@ -27,6 +27,7 @@ from daybreak.systems.commerce.data import photos, vocabulary
 from daybreak.systems.commerce.net import COLOUR_WEIGHT, SPACES, NetConfig, Seen, ShopNet
 from daybreak.systems.commerce.photos import Photos, embed_ready, square, targets
 from daybreak.systems.commerce.tags import usual_tags
+from daybreak.systems.commerce.teacher import Teacher, sized
 
 if TYPE_CHECKING:
     from daybreak.lab.lake import Item, Snapshot, Split
@@ -154,6 +155,10 @@ class ShopnetConfig(Config):
     """Weight of the loss of the colour part."""
     box: float = Field(0.2, ge=0)
     """Weight of the loss of the garment's map."""
+    teacher: Folder = ""
+    """Folder of a saved shop, usually a larger one, whose answers this one learns beside the labels."""
+    taught: float = Field(1.0, ge=0)
+    """Weight of the distance from the teacher's answers."""
 
 
 class Proxies(nn.Module):
@@ -206,8 +211,8 @@ class Shopnet(Recipe[ShopnetConfig]):
 
     @classmethod
     def shipped(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Shipped weights are whole: where they began is history."""
-        return {**super().shipped(config), "start": ""}
+        """Shipped weights are whole: where they began, and who taught them, is history."""
+        return {**super().shipped(config), "start": "", "teacher": ""}
 
     @staticmethod
     def batches(config: ShopnetConfig, data: Snapshot) -> Photos:
@@ -232,6 +237,8 @@ class Shopnet(Recipe[ShopnetConfig]):
         groups = [{"params": matrices, "weight_decay": config.decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser("net", groups, betas=(0.9, 0.99))
         self._weights: Tensor | None = None
+        # In a tuple: a net of the recipe's own would be saved with it.
+        self.teachers = (Teacher(Path(config.teacher), self.vocabulary, device),) if config.teacher else ()
         if "cuda" in str(device):
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -264,13 +271,15 @@ class Shopnet(Recipe[ShopnetConfig]):
         for part in self.kept:
             part.eval()  # its running statistics and its dropout rest too
         draw = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
+        side = max([side, *(teacher.side for teacher in self.teachers)])
         gentle = augment.views(batch["pixels"], batch["extent"], side, augment.GENTLE, draw)
         altered = augment.views(batch["pixels"], batch["extent"], side, augment.ALTERED, draw)
-        mixed, partner, own = augment.mixed(gentle.pixels, config.mix, draw)
-        seen = self.net(torch.cat([mixed, altered.pixels]))
+        mixed, other, own = augment.mixed(gentle.pixels, config.mix, draw)
+        both = torch.cat([mixed, altered.pixels])
+        seen = self.net(sized(both, config.net.side))
         count = len(mixed)
         tags, weight = batch["tags"], batch["weight"]
-        own, other = own.to(tags.device)[:, None], partner.to(tags.device)
+        own = own[:, None]
         soft = torch.cat([own * tags + (1 - own) * tags[other], tags])
         # A mixture is known where both of its parts are; a recoloured photo's colours are not known.
         sure = torch.cat([torch.where(own < 1, torch.minimum(weight, weight[other]), weight), weight])
@@ -283,7 +292,9 @@ class Shopnet(Recipe[ShopnetConfig]):
         losses["colour"] = _sure_bce(colours, soft[:, self.colours], sure[:, self.colours])
         losses["instance"] = same_picture(seen.instance[:count], seen.instance[count:], int(config.mix * count))
         losses["box"] = map_loss(seen.where[count:], altered.garment)
-        weights = {"tags": 1.0, **{name: getattr(config, name) for name in ("product", "colour", "instance", "box")}}
+        for teacher in self.teachers:
+            losses["taught"] = teacher.loss(seen, teacher(both))
+        weights = {"tags": 1.0, **{name: getattr(config, name) for name in losses if name != "tags"}}
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         self.update("net", loss)
         return {"loss": loss.detach(), **{k: v.detach() for k, v in losses.items()}, "items": float(count)}
