@@ -29,6 +29,9 @@ def ready(family: str, preset: str, warm: int, **more: Any) -> Any:
 
     import torch
 
+    from daybreak.lab.surroundings import keep_memory
+
+    keep_memory()  # as the lab's trainer does
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cls = getattr(importlib.import_module(f"daybreak.systems.rl.{family}"), family.capitalize())

@@ -294,6 +294,9 @@ class Recipe(Generic[C]):
         named = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         make: Any = named[kind] if isinstance(kind, str) else kind
         made = make(parameters, lr=options.pop("lr", self.config.lr), **options)
+        if joined and (plain := getattr(made.step, "__wrapped__", None)):
+            # torch records each step for its profiler, which costs as much as a small net's step itself.
+            made.step = plain.__get__(made)
         self.optimisers[name] = made
         self._rates[name] = [group["lr"] for group in made.param_groups]
         self._parameters[name] = [p for group in made.param_groups for p in group["params"]]

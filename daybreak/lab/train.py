@@ -31,6 +31,7 @@ from daybreak.lab.evaluate import evaluate, means, spread
 from daybreak.lab.home import Lab, sync_folder, write_json
 from daybreak.lab.recipe import Recipe, schedule
 from daybreak.lab.run import Lines, Run
+from daybreak.lab.surroundings import keep_memory
 from daybreak.lab.system import resolve, system
 
 LOG_EVERY = 10
@@ -88,6 +89,7 @@ def train(lab: Lab, run: Run, *, deadline: float | None = None, progress: bool =
         if run.state().word == "finished" or (run.path / "final").is_dir():
             return "finished"
         try:
+            keep_memory()
             return _Session(lab, run, deadline, progress).train()
         except UserError as error:
             run.event("refused", reason=str(error))

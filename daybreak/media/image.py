@@ -221,12 +221,11 @@ def letterbox(pixels: UInt8[np.ndarray, "height width 3"], side: int) -> UInt8[n
     scale = side / max(height, width)
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
     # reducing_gap: first whole-number box reduction, then the fine filter: much faster for large photos
-    small = np.asarray(image.resize((w, h), _pillow().Resampling.BILINEAR, reducing_gap=2.0))
+    small = image.resize((w, h), _pillow().Resampling.BILINEAR, reducing_gap=2.0)
+    shown = np.asarray(small)
     if h == w:
-        return small
-    edge = np.concatenate([small[0], small[-1]]) if h < w else np.concatenate([small[:, 0], small[:, -1]])
-    out = np.empty((side, side, 3), np.uint8)
-    out[:] = edge.mean(0).round().astype(np.uint8)
-    top, left = (side - h) // 2, (side - w) // 2
-    out[top : top + h, left : left + w] = small
-    return out
+        return shown
+    edge = np.concatenate([shown[0], shown[-1]]) if h < w else np.concatenate([shown[:, 0], shown[:, -1]])
+    canvas = _pillow().new("RGB", (side, side), tuple(edge.mean(0).round().astype(int).tolist()))
+    canvas.paste(small, ((side - w) // 2, (side - h) // 2))
+    return np.asarray(canvas)

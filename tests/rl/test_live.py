@@ -17,11 +17,12 @@ from daybreak.lab.train import train
 from daybreak.systems.rl.live import Followed, Live, Screen, source_of
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Run]:
+@pytest.fixture(scope="module", params=["1", "2"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Run]:
+    """A run of one seed, and one of two."""
     lab = Lab.open(tmp_path_factory.mktemp("lab"))
-    flags = ["--budget", "512", "--evaluate", "1", "--episodes", "2", "--samples", "0", "--seeds", "2", "--ema", "0.9"]
-    run = new_run(lab, plan(lab, "rl:ppo", [*flags, "--batch", "64", "--epochs", "1"]))
+    flags = ["--budget", "512", "--evaluate", "1", "--episodes", "2", "--samples", "0", "--ema", "0.9"]
+    run = new_run(lab, plan(lab, "rl:ppo", [*flags, "--seeds", request.param, "--batch", "64", "--epochs", "1"]))
     assert train(lab, run, progress=False) == "finished"
     return lab, run
 

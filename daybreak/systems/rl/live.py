@@ -89,9 +89,12 @@ class Followed:
         net: ActingNet = self.family.net_of(self.config, game.spec, self.config.seeds)
         game.close()
         net.load_state_dict(tree["nets"]["net"])
-        # Each family registers its acting net's parameters first, under "net".
-        for mine, average in zip(net.parameters(), tree["averages"].get("net", ()), strict=False):
-            mine.data.copy_(average)
+        # Each family registers its acting net's parameters first, under "net"; a small net's average is one tensor.
+        if averages := tree["averages"].get("net"):
+            values, place = torch.cat([average.flatten() for average in averages]), 0
+            for mine in net.parameters():
+                mine.data.copy_(values[place : place + mine.numel()].view_as(mine))
+                place += mine.numel()
         return net.eval().requires_grad_(False)
 
     def told(self) -> dict[str, Any]:

@@ -185,11 +185,9 @@ class Learner(lab.Recipe[C]):
         return {**logs, **self.actor.summary(), "env_steps": float(len(block) * self.config.envs)}
 
     def optimiser(self, name: str, parameters: Any, kind: Any = "adamw", **options: Any) -> None:
-        """As the lab's; the tensors of one seed's small net are laid end to end."""
+        """As the lab's; a small net's tensors are laid end to end."""
         parameters = list(parameters)
-        small = (
-            self.config.seeds == 1 and isinstance(parameters[0], Tensor) and sum(p.numel() for p in parameters) < SMALL
-        )
+        small = isinstance(parameters[0], Tensor) and sum(p.numel() for p in parameters) < SMALL
         super().optimiser(name, parameters, kind, joined=small, **options)
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
@@ -203,12 +201,22 @@ class Learner(lab.Recipe[C]):
             return super().clip(parameters, largest)
         # The first axis is the seed, or nets x seeds where a seed has several of one shape.
         seeds = self.config.seeds
-        squares = torch.stack([g.flatten(1).square().sum(1).view(-1, seeds).sum(0) for g in grads]).sum(0)
-        norms = squares.sqrt()
+        grads = [part.flatten(1) for p in parameters if p.grad is not None for part in self._parts_of(p)]
+        each = [torch.linalg.vector_norm(grad, dim=1).square_().view(-1, seeds).sum(0) for grad in grads]
+        norms = torch.stack(each).sum(0).sqrt()
         factor = (largest / (norms + 1e-6)).clamp(max=1)
-        for grad in grads:
-            grad.mul_(factor.repeat(len(grad) // seeds).view(-1, *[1] * (grad.dim() - 1)))
+        factors = {nets: factor.repeat(nets)[:, None] for nets in {len(grad) // seeds for grad in grads}}
+        torch._foreach_mul_(grads, [factors[len(grad) // seeds] for grad in grads])
         return norms.mean().detach()
+
+    def _parts_of(self, parameter: nn.Parameter) -> list[Tensor]:
+        """A parameter's gradient: views of it, one for each of the tensors that were laid end to end in it."""
+        assert parameter.grad is not None
+        members = next((m for n, m in self._members.items() if self._parameters[n][0] is parameter), None)
+        if members is None:
+            return [parameter.grad]
+        parts = torch.split(parameter.grad, [member.numel() for member in members])
+        return [part.view_as(member) for part, member in zip(parts, members, strict=True)]
 
     def items(self, split: Split) -> Sequence[Item]:
         """Whole episodes, `episodes` for each seed: their starts differ between splits."""

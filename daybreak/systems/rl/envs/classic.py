@@ -92,13 +92,15 @@ class CartPole(Classic):
         return self.random.uniform(-0.05, 0.05, (count, 4))
 
     def move(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        x, speed, angle, spin = states.T
+        _, speed, angle, spin = states.T
         force = np.where(actions == 1, 10.0, -10.0)
         cos, sin = np.cos(angle), np.sin(angle)
         push = (force + 0.05 * spin**2 * sin) / 1.1
         turn = (9.8 * sin - cos * push) / (0.5 * (4.0 / 3.0 - 0.1 * cos**2 / 1.1))
         pull = push - 0.05 * turn * cos / 1.1
-        new = np.stack([x + 0.02 * speed, speed + 0.02 * pull, angle + 0.02 * spin, spin + 0.02 * turn], axis=1)
+        change = np.empty_like(states)
+        change[:, 0], change[:, 1], change[:, 2], change[:, 3] = speed, pull, spin, turn
+        new = states + 0.02 * change
         over = (np.abs(new[:, 0]) > 2.4) | (np.abs(new[:, 2]) > 12 * 2 * math.pi / 360)
         return new, np.ones(len(states)), over
 

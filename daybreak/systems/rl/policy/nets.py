@@ -82,7 +82,10 @@ class PolicyNet(ActingNet):
     def _features(self, observation: Mapping[str, Tensor]) -> Tensor:
         """What the encoders make of observations [seeds, batch, ...]: [seeds or twice as many, batch, size]."""
         if not self.shared:
-            observation = {n: torch.cat((v, v)) for n, v in observation.items()}
+            # One seed's is shown twice, without a copy; several seeds' stand one after another.
+            observation = {
+                n: v.expand(2, *v.shape[1:]) if len(v) == 1 else torch.cat((v, v)) for n, v in observation.items()
+            }
         features: Tensor = self.encoder(observation)
         return features
 
