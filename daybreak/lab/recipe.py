@@ -294,7 +294,7 @@ class Recipe(Generic[C]):
         named = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         make: Any = named[kind] if isinstance(kind, str) else kind
         made = make(parameters, lr=options.pop("lr", self.config.lr), **options)
-        if joined and (plain := getattr(made.step, "__wrapped__", None)):
+        if plain := getattr(made.step, "__wrapped__", None):
             # torch records each step for its profiler, which costs as much as a small net's step itself.
             made.step = plain.__get__(made)
         self.optimisers[name] = made
@@ -350,7 +350,13 @@ class Recipe(Generic[C]):
         recipe that trains several nets stacked in one says otherwise."""
         import torch
 
-        return torch.nn.utils.clip_grad_norm_(parameters, largest).detach()
+        # torch's own sorts tensors by device and kind first, which takes a small net's update as long as its norm.
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if not grads:
+            return torch.zeros(())
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        torch._foreach_mul_(grads, (largest / (norm + 1e-6)).clamp(max=1))
+        return norm.detach()
 
     @property
     def through(self) -> float:
