@@ -353,9 +353,10 @@ class Priorities:
         total = self.sums[0].sum(1, keepdims=True)
         mass = (np.arange(count) + random.random((self.seeds, count))) / count * total
         at = np.zeros((self.seeds, count), np.int64)
-        first = np.arange(at.size).reshape(at.shape) * FAN
+        each = np.arange(at.size).reshape(at.shape) * FAN
         for level in range(-1, len(self.sums) - 1):
-            nodes = self._below(level, at) if level >= 0 else self.sums[0][:, None].repeat(count, axis=1)
+            # The nodes under each drawn one, and where they begin; those below the root are the same for all.
+            nodes, first = (self._below(level, at), each) if level >= 0 else (self.sums[0][:, None], self._seed * FAN)
             upto = np.add.accumulate(nodes, axis=-1)
             which = (mass[..., None] < upto).argmax(axis=-1)
             beyond = mass >= upto[..., -1]
