@@ -145,8 +145,11 @@ def test_contributing_shows_the_example_as_it_is():
         )
 
 
+ROOMS = sorted((ROOT / "daybreak").rglob("*.md"))
+
+
 def test_every_link_of_the_papers_leads_somewhere():
-    for paper in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    for paper in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *ROOMS]:
         prose = re.sub(r"^```.*?^```$", "", paper.read_text(), flags=re.MULTILINE | re.DOTALL)
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
             if not re.match(r"\w+:", target):
@@ -158,7 +161,7 @@ def test_the_pages_name_commands_that_exist():
     from daybreak.cli import COMMANDS
     from daybreak.lab.system import systems
 
-    for paper in [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for paper in [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *ROOMS]:
         words = re.findall(r"(?:^ {4}|`|^\$ )daybreak ([a-z]\w*)", paper.read_text(), re.MULTILINE)
         unknown = set(words) - {*COMMANDS, *systems(), "sines", "verify", "export", "serve", "kiosk", "standing"}
         assert not unknown, f"{paper.name}: {unknown}"

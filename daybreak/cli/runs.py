@@ -85,7 +85,7 @@ def compare(a: str, b: str, /, *, step: int = 0, json: bool = False) -> None:
     from daybreak.lab.train import recipe_class
 
     goal = recipe_class(first).goal
-    interval = paired(first.scores(at), second.scores(at), goal)
+    interval = paired(second.scores(at), first.scores(at), goal)
     said = words(interval)
     if json:
         print(json_module.dumps(plain({"step": at, "words": said, **vars(interval)}), default=str))

@@ -249,6 +249,18 @@ def test_a_goal_that_is_no_value_of_an_item_still_compares_by_interval(lab, monk
     assert found.difference == pytest.approx(root(last) - root(first), abs=0.05)
 
 
+def test_the_run_that_is_named_second_is_the_one_that_is_called_better_or_worse(lab, capsys):
+    from daybreak.cli.runs import compare
+
+    learned, idle = start(lab, "toy:mlp", "--steps", "200"), start(lab, "toy:mlp", "--steps", "200", "--lr", "1e-9")
+    for run in (learned, idle):
+        train(lab, run, progress=False)
+    compare("1", "2", json=True)
+    assert json.loads(capsys.readouterr().out)["difference"] > 0.01  # of an error: 2 is worse than 1
+    compare("2", "1", json=True)
+    assert json.loads(capsys.readouterr().out)["difference"] < -0.01
+
+
 def test_evaluation_leaves_the_run_as_it_was(lab):
     often, never = (start(lab, "toy:mlp", "--steps", "30", "--ema", "0.9", "--evaluate", every) for every in ("1", "0"))
     for run in (often, never):
