@@ -40,7 +40,13 @@ def _pillow() -> Any:
 
 
 def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
-    """Upright RGB pixels of a file's bytes: those that Pillow gives, bit for bit.
+    """The pixels of `picture`, as an array."""
+    return np.asarray(picture(data, size))
+
+
+def picture(data: bytes, size: int = 0) -> Any:
+    """A file's bytes as an upright RGB picture of Pillow's, which holds its pixels: those that Pillow gives, bit for
+    bit.
 
     With `size`, a JPEG may be decoded at a half, a quarter or an eighth, as long as its longer side keeps `size`
     pixels: up to three times faster. They are then the pixels of Pillow's `draft`: each is the mean of a block, up to
@@ -70,7 +76,7 @@ def decode(data: bytes, size: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         raise UserError(f"a picture of {int(count[0]) if count else 0:,} pixels {LIMIT}") from None
     except Exception as error:  # a decoder may fail in any way on a broken file
         raise UserError(f"not a picture that can be read: {str(error) or type(error).__name__}") from error
-    return np.asarray(_rgb(_upright(image)))
+    return _rgb(_upright(image))
 
 
 def _formats(data: bytes) -> tuple[str, ...]:
@@ -200,10 +206,10 @@ class Image(Media):
         return hash(self.to_bytes())
 
 
-def jpeg(pixels: UInt8[np.ndarray, "height width 3"], side: int) -> bytes:
+def jpeg(pixels: UInt8[np.ndarray, "height width 3"] | Any, side: int) -> bytes:
     """A small picture's file, its longer side at most `side` pixels: JPEG, which is written three times faster than
-    WebP."""
-    image = _pillow().fromarray(pixels)
+    WebP. `pixels`: an array, or a `picture`."""
+    image = _pillow().fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
     scale = min(1.0, side / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     file = io.BytesIO()
@@ -211,13 +217,13 @@ def jpeg(pixels: UInt8[np.ndarray, "height width 3"], side: int) -> bytes:
     return file.getvalue()
 
 
-def letterbox(pixels: UInt8[np.ndarray, "height width 3"], side: int) -> UInt8[np.ndarray, "side side 3"]:
+def letterbox(pixels: UInt8[np.ndarray, "height width 3"] | Any, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """The whole picture in a square, its proportions kept, its own border's mean colour beside it.
 
-    Squashing would change what a garment is; cropping would lose sleeves.
+    Squashing would change what a garment is; cropping would lose sleeves. `pixels`: an array, or a `picture`.
     """
-    image = _pillow().fromarray(pixels)
-    height, width = pixels.shape[:2]
+    image = _pillow().fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    width, height = image.size
     scale = side / max(height, width)
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
     # reducing_gap: first whole-number box reduction, then the fine filter: much faster for large photos

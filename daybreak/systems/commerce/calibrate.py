@@ -108,9 +108,10 @@ def said(
 ) -> dict[str, dict[str, float]]:
     """The tags that are sure enough, by group, with their probability; a group without one is unknown and empty."""
     out: dict[str, dict[str, float]] = {group: {} for group in vocabulary.groups}
-    for n, (group, value) in enumerate(vocabulary.flat):
-        if probability[n] >= calibration.thresholds.get(f"{group}.{value}", 0.5):
-            out[group][value] = round(float(probability[n]), 4)
+    least = np.array([calibration.thresholds.get(name, 0.5) for name in vocabulary.names])
+    for n in np.flatnonzero(probability >= least):
+        group, value = vocabulary.flat[n]
+        out[group][value] = round(float(probability[n]), 4)
     for group, known in vocabulary.groups.items():
         ranked = sorted(out[group].items(), key=lambda pair: -pair[1])
         out[group] = dict(ranked[:1] if known.exclusive else ranked)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from daybreak.errors import UserError
 from daybreak.lab.batches import Batch, Order
-from daybreak.media.image import decode, letterbox
+from daybreak.media.image import decode, letterbox, picture
 from daybreak.systems.commerce.data import photos
 from daybreak.systems.commerce.tags import Vocabulary, usual_tags
 
@@ -52,7 +52,7 @@ def targets(vocabulary: Vocabulary, labels: Mapping[str, Any]) -> Targets:
 
 def square(data: bytes, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """A file's whole picture in a square."""
-    return letterbox(decode(data, 2 * side), side)
+    return letterbox(picture(data, 2 * side), side)
 
 
 def garment(pixels: UInt8[np.ndarray, "side side 3"]) -> UInt8[np.ndarray, "side side"]:

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from daybreak.errors import UserError
 from daybreak.lab.model import torch_threads
-from daybreak.media.image import Image, decode, jpeg, letterbox
+from daybreak.media.image import Image, jpeg, letterbox, picture
 from daybreak.systems.commerce.catalogue import Catalogue, Reembedding, Row
 from daybreak.systems.commerce.catalogue.dedupe import dhash
 from daybreak.systems.commerce.data import table
@@ -184,12 +184,12 @@ class Prepared(NamedTuple):
 def prepare(data: bytes, side: int) -> Prepared | UserError:
     """A photo's square for a network of that side, its hash, and its small picture's file; or why it cannot be read."""
     try:
-        pixels = decode(data, max(2 * side, SIDE))
+        shown = picture(data, max(2 * side, SIDE))
     except UserError as error:
         return error
-    square = letterbox(pixels, side)
+    square = letterbox(shown, side)
     gray = square.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return Prepared(square, (pixels.shape[1], pixels.shape[0]), dhash(gray), jpeg(pixels, SIDE))
+    return Prepared(square, shown.size, dhash(gray), jpeg(shown, SIDE))
 
 
 class Looked(NamedTuple):

@@ -109,6 +109,11 @@ class Vocabulary(BaseModel):
         return tuple((group, value) for group, found in self.groups.items() for value in found.values)
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The same as "group.value"."""
+        return tuple(f"{group}.{value}" for group, value in self.flat)
+
+    @cached_property
     def columns(self) -> dict[tuple[str, str], int]:
         """Where each (group, value) stands."""
         return {pair: n for n, pair in enumerate(self.flat)}
