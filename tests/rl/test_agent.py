@@ -13,8 +13,10 @@ from daybreak.lab.evaluate import scores
 from daybreak.lab.model import Model
 from daybreak.lab.night.add import add
 from daybreak.systems.rl.model import Act, Agent, Evaluate, Play
+from daybreak.systems.rl.nets.encoders import Encoder
 from daybreak.systems.rl.policy import Policy, PolicyConfig
 from daybreak.systems.rl.recipe import iqm
+from daybreak.systems.rl.spec import Space, Spec
 from daybreak.systems.rl.value import Value, ValueConfig
 
 SMALL = {"hidden": (16, 16), "play": 8, "envs": 4, "episodes": 3}
@@ -136,3 +138,16 @@ def test_the_queue_leaves_stacked_seeds_to_the_recipe(lab):
     (job,) = add(lab, ["rl:ppo", "--seeds", "3"])
     assert job.config["seeds"] == 3
     assert job.wants.cpu == 1
+
+
+def test_an_exported_program_keeps_the_order_of_a_picture_s_numbers():
+    spec = Spec(name="pictures", action=Space.discrete(2), image=(1, 36, 36), stack=4)
+    encoder = Encoder(1, spec, (8,), "relu", "workshop").eval()
+
+    class Seen(torch.nn.Module):
+        def forward(self, image):
+            return encoder({"image": image[None]})
+
+    picture = torch.zeros(2, 4, 36, 36, dtype=torch.uint8)
+    graph = torch.export.export(Seen(), (picture,), strict=False).graph
+    assert not [node for node in graph.nodes if node.kwargs.get("memory_format") is torch.channels_last]

@@ -184,7 +184,8 @@ class Encoder(nn.Module):
 
 def _beside(image: Float[Tensor, "seeds batch channels height width"]) -> Tensor:
     """The same picture with a pixel's channels beside one another in memory where the processor convolves one seed's:
-    oneDNN takes a third less time so."""
-    if len(image) > 1 or image.device.type != "cpu":
+    oneDNN takes a third less time so. An exported program keeps them as they are: its target has an order of its own,
+    and ExecuTorch takes no input for one that asks for this."""
+    if len(image) > 1 or image.device.type != "cpu" or torch.compiler.is_exporting():
         return image
     return image[0].contiguous(memory_format=torch.channels_last)[None]
