@@ -213,7 +213,9 @@ def jpeg(pixels: UInt8[np.ndarray, "height width 3"] | Any, side: int) -> bytes:
     scale = min(1.0, side / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     file = io.BytesIO()
-    image.resize(size, _pillow().Resampling.BILINEAR, reducing_gap=1.0).save(file, "JPEG", quality=85)
+    small = image.resize(size, _pillow().Resampling.BILINEAR, reducing_gap=1.0)
+    small.info.clear()  # what a file says beside its pixels (comments) is not for the small picture's readers
+    small.save(file, "JPEG", quality=85)
     return file.getvalue()
 
 

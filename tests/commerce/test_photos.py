@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pillow
 
 from daybreak.errors import UserError
-from daybreak.media.image import Image, decode, letterbox
+from daybreak.media.image import Image, decode, jpeg, letterbox, picture
 from daybreak.systems.commerce import augment, metrics
 
 
@@ -195,3 +195,14 @@ def test_an_alteration_is_the_same_for_the_same_item(kind):
     assert one.dtype == np.uint8
     assert np.array_equal(one, two)
     assert one.shape != pixels.shape or not np.array_equal(one, pixels)
+
+
+def test_a_small_picture_tells_nothing_that_its_file_said_beside_the_pixels():
+    import PIL.Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 90, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", comment=b"taken at home", xmp=b"<x>mine</x>", dpi=(300, 300))
+    small = jpeg(picture(file.getvalue()), 64)
+    assert small == jpeg(decode(file.getvalue()), 64)
+    assert b"home" not in small
